@@ -1,0 +1,10 @@
+//! Backup formats as pure readers: ZIP, tar, plain and custom PostgreSQL dumps, Odoo's manifest.
+//!
+//! Every byte here may come from an attacker. Readers take bytes through [`RangedRead`] or
+//! [`std::io::Read`], hold bounded memory, and answer a [`undoo_core::Problem`] for whatever they do not
+//! understand; they never guess, never panic, and never touch a file, a socket or a clock.
+
+pub mod bytes;
+pub mod dump;
+
+pub use bytes::RangedRead;

@@ -1,0 +1,51 @@
+//! Identifiers. A newtype for each thing that has one, so that they cannot be mixed up.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// One restore, and with it its staged pair, its journal and its undo pair on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RestoreId(Uuid);
+
+impl RestoreId {
+    /// A new id. Ids are UUIDv7: they sort by the time they were made.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// Twelve hexadecimal digits for the names of databases, roles and containers, which are limited to
+    /// 63 bytes by PostgreSQL. They come from the random end of the UUID: the front is a clock.
+    pub fn short(&self) -> String {
+        let text = self.0.simple().to_string();
+        text[20..].to_owned()
+    }
+}
+
+impl fmt::Display for RestoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RestoreId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_ids_of_one_moment_differ() {
+        let ids: std::collections::HashSet<String> =
+            (0..1000).map(|_| RestoreId::generate().short()).collect();
+        assert_eq!(ids.len(), 1000);
+    }
+}

@@ -1,0 +1,13 @@
+//! The vocabulary of Undoo: what a finding, a problem, a restore and its cutover *are*.
+//!
+//! Everything here is a value. This crate must never open a file, a socket or a database, and never
+//! wait: the other crates act, this one says what they talk about, so that it can be printed, hashed,
+//! approved and tested without any of them.
+
+pub mod finding;
+pub mod id;
+pub mod problem;
+
+pub use finding::{Finding, Severity};
+pub use id::RestoreId;
+pub use problem::{Kind, Problem, Result};

@@ -1,0 +1,87 @@
+//! The one error that people and programs see.
+//!
+//! A problem names the thing, the cause and the next step. Libraries' errors ride along as its source
+//! and are logged; they are never pasted into the message.
+
+use std::error::Error as StdError;
+
+/// What sort of problem it is, for exit codes and HTTP statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The input is broken or not what it says it is.
+    Invalid,
+    /// The input looks made to do harm, or a finding stands that was not accepted.
+    Refused,
+    /// Something that was named does not exist.
+    Missing,
+    /// A right or a password is missing or wrong.
+    Denied,
+    /// Someone else is at work on the same thing, or it is in another state than asked for.
+    Conflict,
+    /// A server did not answer, broke off, or has no room: trying again may help.
+    Unavailable,
+    /// The restored system did not prove whole; the live one is as it was.
+    NotProven,
+    /// A journal could be brought to neither end by itself; the message has the operator's command.
+    Stuck,
+    /// The caller asked to stop.
+    Cancelled,
+    /// A defect of Undoo.
+    Internal,
+}
+
+/// An error with a kind, a stable code, a sentence that names thing and cause, and the next step.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// See [`Kind`].
+    pub kind: Kind,
+    /// Stable name, `snake_case`.
+    pub code: &'static str,
+    /// What went wrong, naming the thing and the cause.
+    pub message: String,
+    /// What the reader can do next; empty where there is nothing to be done.
+    pub remedy: String,
+    /// The error underneath, for the log.
+    #[source]
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What fallible functions of this project return.
+pub type Result<T, E = Problem> = std::result::Result<T, E>;
+
+impl Problem {
+    /// A problem without an underlying error.
+    pub fn new(
+        kind: Kind,
+        code: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { kind, code, message: message.into(), remedy: remedy.into(), source: None }
+    }
+
+    /// Keeps the underlying error for the log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The process exit code for this problem; documented in the guide of the command line.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Internal => 1,
+            Kind::Invalid => 3,
+            Kind::Refused => 4,
+            Kind::Missing => 5,
+            Kind::Denied => 6,
+            Kind::Conflict => 7,
+            Kind::Unavailable => 8,
+            Kind::NotProven => 9,
+            Kind::Stuck => 10,
+            Kind::Cancelled => 130,
+        }
+    }
+}
