@@ -1,0 +1,3 @@
+//! Tests of the readers as their users call them.
+
+mod plain;
