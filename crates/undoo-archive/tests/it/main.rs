@@ -1,3 +1,5 @@
 //! Tests of the readers as their users call them.
 
-mod plain;
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod custom_postgres;
