@@ -2,4 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod custom;
+mod custom_craft;
 mod custom_postgres;
