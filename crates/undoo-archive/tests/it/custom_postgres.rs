@@ -228,7 +228,9 @@ fn archives_say_what_pg_restore_says(major: u32) {
     let large_objects = said.iter().filter(|said| matches!(said, Said::LargeObjectStart(..))).count();
     assert_eq!(large_objects, 44);
 
-    for option in ["--inserts", "--schema-only", "--data-only", "--no-blobs"] {
+    for option in
+        ["--inserts", "--schema-only", "--data-only", "--no-blobs", "--load-via-partition-root", "--create"]
+    {
         assert_as_pg_restore_says(&cluster, &cluster.dump("other.dump", &[option], false));
     }
     if major >= 18 {

@@ -17,11 +17,17 @@ use super::{
     toc::Compression,
 };
 
+/// How many bytes of chunks are joined in memory for a decoder that is slow at the ends of its input.
+const JOINED: usize = 128 * 1024;
+
 /// The chunks of a block, joined.
 struct Chunks {
     input: Input,
     /// Bytes left of the chunk at hand.
     left: usize,
+    /// Bytes that were joined, of which the first `joined_done` have been consumed.
+    joined: Vec<u8>,
+    joined_done: usize,
     /// Whether the chunk of length zero has been read.
     ended: bool,
     /// Whether any byte was there at all.
@@ -32,7 +38,15 @@ struct Chunks {
 
 impl Chunks {
     fn new(input: Input) -> Self {
-        Self { input, left: 0, ended: false, any: false, asked_past_end: false }
+        Self {
+            input,
+            left: 0,
+            joined: Vec::new(),
+            joined_done: 0,
+            ended: false,
+            any: false,
+            asked_past_end: false,
+        }
     }
 
     /// The bytes at hand, empty only after the last chunk.
@@ -65,9 +79,35 @@ impl Chunks {
         self.input.consume(len);
     }
 
+    /// As [`Chunks::fill`], but not only what is left of one chunk: `pg_dump` up to 15 writes chunks of
+    /// 4 KiB, and inflating them one by one takes half as long again. To be consumed by
+    /// [`Chunks::consume_joined`] only.
+    fn fill_joined(&mut self) -> Result<&[u8]> {
+        if self.joined_done == self.joined.len() {
+            self.joined.clear();
+            self.joined_done = 0;
+            while self.joined.len() < JOINED {
+                let at_hand = self.fill()?;
+                let len = at_hand.len();
+                if len == 0 {
+                    break;
+                }
+                // Borrowed anew, for `fill` borrows all of it.
+                let at_hand = &self.input.at_hand()[..len];
+                self.joined.extend_from_slice(at_hand);
+                self.consume(len);
+            }
+        }
+        Ok(&self.joined[self.joined_done..])
+    }
+
+    fn consume_joined(&mut self, len: usize) {
+        self.joined_done += len;
+    }
+
     /// The compressed stream has ended: so must the chunks.
     fn expect_end(&mut self) -> Result<()> {
-        if self.fill()?.is_empty() {
+        if self.joined_done == self.joined.len() && self.fill()?.is_empty() {
             return Ok(());
         }
         Err(broken("dump_bad_block", "the custom dump has bytes after the end of a compressed data block"))
@@ -155,11 +195,11 @@ fn read_stored(chunks: &mut Chunks, out: &mut Vec<u8>, target: usize) -> Result<
 }
 
 fn read_zlib(chunks: &mut Chunks, decoder: &mut Decompress, out: &mut Vec<u8>) -> Result<bool> {
-    let at_hand = chunks.fill()?;
+    let at_hand = chunks.fill_joined()?;
     let (read_before, had) = (decoder.total_in(), out.len());
     let status = decoder.decompress_vec(at_hand, out, FlushDecompress::None).map_err(corrupt)?;
     let read = (decoder.total_in() - read_before) as usize;
-    chunks.consume(read);
+    chunks.consume_joined(read);
     if status == Status::StreamEnd {
         chunks.expect_end()?;
         return Ok(true);

@@ -12,8 +12,15 @@ use undoo_core::{Kind, Problem, Result};
 const BUFFER: usize = 256 * 1024;
 
 /// What to do about an archive that is not what it should be.
-pub(super) const REMEDY_BROKEN: &str = "the file is damaged or was not copied completely: compare its size and checksum with the original, \
-     fetch it again, or use another backup";
+pub(super) const REMEDY_BROKEN: &str = "Compare the file's size and checksum with the original and fetch it again; \
+    if it stays so, use another backup.";
+
+/// Text from the archive as a message can bear it: quoted, on one line, and short.
+pub(super) fn shown(text: &str) -> String {
+    let short: String = text.chars().take(60).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
 
 /// A problem of kind `Invalid` about the archive's content.
 pub(super) fn broken(code: &'static str, message: impl Into<String>) -> Problem {
@@ -37,7 +44,7 @@ fn source_failed(error: io::Error) -> Problem {
             Kind::Unavailable,
             "dump_unreadable",
             "the custom dump could not be read to its end: its storage broke off",
-            "check that the storage answers, then try again",
+            "Check that the storage answers, then try again.",
         ),
     };
     problem.caused_by(error)
@@ -64,7 +71,7 @@ impl Input {
 
     /// The bytes at hand, empty only at the end of the archive.
     pub(super) fn fill(&mut self) -> Result<&[u8]> {
-        // Borrowed again below: returning from within the loop would keep the borrow for all of it.
+        // Borrowed anew below: returning from within the loop would keep the borrow for all of it.
         loop {
             match self.source.fill_buf() {
                 Ok(_) => break,
@@ -72,7 +79,12 @@ impl Input {
                 Err(error) => return Err(source_failed(error)),
             }
         }
-        Ok(self.source.buffer())
+        Ok(self.at_hand())
+    }
+
+    /// The bytes that have been read and not consumed.
+    pub(super) fn at_hand(&self) -> &[u8] {
+        self.source.buffer()
     }
 
     pub(super) fn consume(&mut self, len: usize) {
@@ -135,8 +147,12 @@ impl Input {
     pub(super) fn oid(&mut self, within: &str) -> Result<u32> {
         let value = self.int(within)?;
         let value = if value < 0 { value + (1 << 32) } else { value };
-        u32::try_from(value)
-            .map_err(|_| broken("dump_bad_integer", format!("{value} is not an OID, within {within}")))
+        u32::try_from(value).map_err(|_| {
+            broken(
+                "dump_bad_integer",
+                format!("the custom dump has {value} where an OID belongs, within {within}"),
+            )
+        })
     }
 
     /// A length and as many bytes of UTF-8; length -1 stands for no string.
@@ -148,8 +164,12 @@ impl Input {
         if length == -1 {
             return Ok(None);
         }
-        let length = u64::try_from(length)
-            .map_err(|_| broken("dump_bad_integer", format!("a string of {length} bytes within {within}")))?;
+        let length = u64::try_from(length).map_err(|_| {
+            broken(
+                "dump_bad_integer",
+                format!("the custom dump has a string of {length} bytes within {within}"),
+            )
+        })?;
         if length > limit || length > self.budget {
             return Err(Problem::new(
                 Kind::Invalid,
@@ -157,7 +177,7 @@ impl Input {
                 format!(
                     "the custom dump has a string of {length} bytes within {within}, more than any database has"
                 ),
-                "use another backup, or dump again with pg_dump's plain format",
+                "Use another backup, or dump the database again as plain SQL.",
             ));
         }
         self.budget -= length;
@@ -184,7 +204,7 @@ impl Input {
                 Kind::Invalid,
                 "dump_not_utf8",
                 format!("the custom dump has text that is not UTF-8 within {within}"),
-                "dump the database again with pg_dump --encoding=UTF8",
+                "Dump the database again with --encoding=UTF8.",
             )
             .caused_by(error.utf8_error())
         })

@@ -62,7 +62,7 @@ impl Inserts {
                     Kind::Invalid,
                     "dump_statement_too_long",
                     "the custom dump has a statement of more than 64 MiB among its rows",
-                    "dump the database again in pg_dump's default form, without --inserts",
+                    "Dump the database again in pg_dump's default form, without --inserts.",
                 ));
             }
             // Doubling keeps the work linear: a token that goes on is lexed anew from its start.

@@ -71,7 +71,7 @@ enum Source {
     /// Before the OID of a large object, or the 0 that ends their block.
     LargeObjects(Input),
     /// Within a large object.
-    LargeObject(Block),
+    LargeObject(Box<Block>),
     /// Behind the last block, all of which were read.
     End,
     /// An error was reported: nothing more can be told.
@@ -150,7 +150,8 @@ impl CustomDump {
                 Source::LargeObjects(mut input) => match input.oid("its large objects")? {
                     0 => self.source = Source::Between(input),
                     oid => {
-                        self.source = Source::LargeObject(Block::new(input, self.front.compression)?);
+                        self.source =
+                            Source::LargeObject(Box::new(Block::new(input, self.front.compression)?));
                         return Ok(Some(DumpEvent::LargeObjectStart { oid, create: false }));
                     }
                 },
@@ -297,7 +298,7 @@ impl CustomDump {
                 Kind::Refused,
                 "dump_bad_copy",
                 format!("the custom dump has more or less than one COPY statement for {}", entry.describe()),
-                "do not use this backup: pg_dump did not write it",
+                "Find out where this backup comes from before you use it: pg_dump did not write this.",
             ));
         }
         self.source = Source::Rows(Box::new(Rows::new(Block::new(input, self.front.compression)?)));

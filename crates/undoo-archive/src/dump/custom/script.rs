@@ -11,7 +11,7 @@ use undoo_core::{Kind, Problem, Result};
 
 use super::{
     super::sql::{TokenKind, Tokens, split_statements},
-    input::{REMEDY_BROKEN, broken},
+    input::{broken, shown},
     keywords::is_quoted_keyword,
     toc::{Front, Section, TocEntry},
 };
@@ -220,7 +220,7 @@ impl Script {
                 let object: u32 = object.parse().map_err(|_| {
                     broken(
                         "dump_bad_entry",
-                        format!("the custom dump has {object:.40?} where an OID belongs"),
+                        format!("the custom dump has {} where an OID belongs", shown(object)),
                     )
                 })?;
                 return Ok(Some((*entry, format!("{before}{object}{after}"))));
@@ -242,7 +242,7 @@ fn statements(entry: i32, text: &str) -> Result<Vec<String>> {
             Kind::Refused,
             "dump_too_many_statements",
             format!("entry {entry} of the custom dump has more than {MAX_STATEMENTS} statements"),
-            REMEDY_BROKEN,
+            "Find out where this backup comes from before you use it: pg_dump did not write this.",
         ));
     }
     Ok(split_statements(text))
@@ -275,7 +275,9 @@ fn encoding_name(entry: &TocEntry) -> Result<&str> {
     name.filter(|name| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     })
-    .ok_or_else(|| broken("dump_bad_entry", format!("the custom dump has the encoding {:.60?}", entry.defn)))
+    .ok_or_else(|| {
+        broken("dump_bad_entry", format!("the custom dump has the encoding {}", shown(&entry.defn)))
+    })
 }
 
 fn standard_strings(entry: &TocEntry) -> Result<bool> {
@@ -284,7 +286,7 @@ fn standard_strings(entry: &TocEntry) -> Result<bool> {
         Some("off") => Ok(false),
         _ => Err(broken(
             "dump_bad_entry",
-            format!("the custom dump has the string syntax {:.60?}", entry.defn),
+            format!("the custom dump has the string syntax {}", shown(&entry.defn)),
         )),
     }
 }

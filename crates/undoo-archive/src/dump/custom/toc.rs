@@ -10,7 +10,7 @@ use undoo_core::{Kind, Problem, Result};
 
 use super::{
     super::{DumpFormat, DumpHeader},
-    input::{Input, broken},
+    input::{Input, broken, shown},
 };
 
 /// Entries in a table of contents. An Odoo database with 620 tables has about 13,000.
@@ -97,10 +97,9 @@ impl TocEntry {
         self.had_dumper && !self.no_data
     }
 
-    /// For messages: `TABLE DATA public.res_users (entry 42)`.
+    /// For messages: `"TABLE DATA" "res_users" (entry 42)`.
     pub(super) fn describe(&self) -> String {
-        let schema = self.namespace.as_deref().map(|schema| format!("{schema}.")).unwrap_or_default();
-        format!("{} {schema}{} (entry {})", self.desc, self.tag, self.dump_id)
+        format!("{} {} (entry {})", shown(&self.desc), shown(&self.tag), self.dump_id)
     }
 }
 
@@ -143,7 +142,7 @@ impl Front {
                     "the dump is a pg_dump archive of format {format}, the table of contents of a tar or \
                      directory dump, not a custom dump"
                 ),
-                "use a backup made with pg_dump -Fc or with plain SQL",
+                "Use a backup made with pg_dump -Fc or with plain SQL.",
             ));
         }
         let compression = read_compression(input, version)?;
@@ -202,7 +201,7 @@ fn read_magic(input: &mut Input) -> Result<(u8, u8, u8)> {
                 Kind::Invalid,
                 "dump_wrong_format",
                 "the dump does not begin with PGDMP: it is not a PostgreSQL custom dump",
-                "check which file holds the dump; plain SQL dumps are read as such",
+                "Check which file holds the dump.",
             ));
         }
     }
@@ -217,7 +216,7 @@ fn read_magic(input: &mut Input) -> Result<(u8, u8, u8)> {
                  is the newest that is understood",
                 NEWEST.0, NEWEST.1
             ),
-            "install a newer Undoo, or dump the database again as plain SQL",
+            "Install a newer Undoo, or dump the database again as plain SQL.",
         ));
     }
     if (major, minor) < OLDEST {
@@ -229,7 +228,7 @@ fn read_magic(input: &mut Input) -> Result<(u8, u8, u8)> {
                  {}.{} is the oldest that is understood",
                 OLDEST.0, OLDEST.1
             ),
-            "turn it into plain SQL with pg_restore -f dump.sql, and use that",
+            "Turn it into plain SQL with pg_restore -f dump.sql and use that.",
         ));
     }
     Ok(version)
@@ -293,7 +292,7 @@ fn read_entry(input: &mut Input, (major, minor, _): (u8, u8, u8), offset_size: u
     let mut dependencies = Vec::new();
     while let Some(id) = text(input)? {
         dependencies.push(id.parse().map_err(|_| {
-            broken("dump_bad_entry", format!("entry {dump_id} of the custom dump depends on {id:.40?}"))
+            broken("dump_bad_entry", format!("entry {dump_id} of the custom dump depends on {}", shown(&id)))
         })?);
     }
     // 1: has data, offset unknown (written to a pipe); 2: has data at the offset; 3: has none. The
@@ -335,6 +334,6 @@ fn read_entry(input: &mut Input, (major, minor, _): (u8, u8, u8), offset_size: u
 fn read_number(input: &mut Input) -> Result<u32> {
     let text = input.string(MAX_STRING, "its table of contents")?.unwrap_or_default();
     text.parse().map_err(|_| {
-        broken("dump_bad_entry", format!("the custom dump has {text:.40?} where an OID belongs"))
+        broken("dump_bad_entry", format!("the custom dump has {} where an OID belongs", shown(&text)))
     })
 }
