@@ -5,6 +5,9 @@
 //! understand; they never guess, never panic, and never touch a file, a socket or a clock.
 
 pub mod bytes;
+pub mod container;
 pub mod dump;
+pub mod error;
+pub mod zip;
 
 pub use bytes::RangedRead;
