@@ -8,6 +8,7 @@ pub mod bytes;
 pub mod container;
 pub mod dump;
 pub mod error;
+pub mod tar;
 pub mod zip;
 
 pub use bytes::RangedRead;
