@@ -5,6 +5,7 @@
 //! judging anything; whether a statement may run is decided on its text, by those who load it.
 
 pub mod custom;
+pub mod plain;
 pub mod sql;
 
 use undoo_core::Result;

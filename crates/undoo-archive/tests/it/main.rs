@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod plain;
 mod zip;
 mod zip_craft;
 mod zip_hostile;
