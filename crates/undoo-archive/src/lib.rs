@@ -5,6 +5,10 @@
 //! understand; they never guess, never panic, and never touch a file, a socket or a clock.
 
 pub mod bytes;
+pub mod container;
 pub mod dump;
+pub mod error;
+pub mod tar;
+pub mod zip;
 
 pub use bytes::RangedRead;

@@ -4,6 +4,10 @@
 //! sequence of [`DumpEvent`]s (statements, blocks of `COPY` rows, large objects) without running or
 //! judging anything; whether a statement may run is decided on its text, by those who load it.
 
+pub mod custom;
+pub mod plain;
+pub mod sql;
+
 use undoo_core::Result;
 
 /// How a dump is stored.

@@ -1,0 +1,10 @@
+//! Tests of the readers against archives and dumps made by the real tools, and by hand where the real
+//! tools refuse to make them.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod plain;
+mod zip;
+mod zip_craft;
+mod zip_hostile;
+mod zip_large;
