@@ -61,3 +61,27 @@ lock() { # NAME
     flock -w 3600 9 || die "lock $CACHE/lock/$1" "another run has held it for an hour" "see 'fuser -v $CACHE/lock/$1'"
   fi
 }
+
+# The mirror of the machine's own apt configuration, of Debian itself (main) or of
+# its security updates (security). Nothing where apt has none.
+apt_site() { # main|security
+  # shellcheck disable=SC2016
+  apt-get indextargets --format '$(CREATED_BY) $(SITE) $(RELEASE)' 2>/dev/null |
+    awk -v what="$1" '$1 == "Packages" && ($3 ~ /-security$/) == (what == "security") && $2 ~ /debian/ && $3 !~ /-(updates|backports)/ && !seen++ {print $2}'
+}
+
+# Sets the array pip to a command that runs pip, whatever Python the machine has.
+pip_ready() {
+  if python3 -m pip --version >/dev/null 2>&1; then
+    pip=(python3 -m pip)
+    return
+  fi
+  # Debian 12 has Python without pip.
+  apt_install python3-venv
+  if [ ! -x "$CACHE/venv/pip/bin/pip" ]; then
+    say "making a Python environment for pip in $CACHE/venv/pip"
+    /usr/bin/python3 -m venv "$CACHE/venv/pip" || die "python3 -m venv $CACHE/venv/pip" "see the lines above" "remove that folder and run again"
+  fi
+  # shellcheck disable=SC2034
+  pip=("$CACHE/venv/pip/bin/python" -m pip)
+}
