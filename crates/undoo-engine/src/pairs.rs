@@ -9,7 +9,7 @@ use crate::{
     order::Target,
     pg::{self, ident},
     record::{self, Record, State},
-    stage, swap,
+    stage,
 };
 
 /// Rows of one table that were written since a cutover.
@@ -72,10 +72,8 @@ pub async fn written_since(target: &Target, since: Timestamp) -> Result<Vec<Writ
 /// Removes the side that is not live, with its database, directory and roles.
 ///
 /// # Errors
-/// `Conflict` while a cutover is under way or another run holds the target.
+/// `Conflict` while a cutover is under way. The caller holds the target's lock.
 pub async fn purge(target: &Target, home: &Home, record: &mut Record) -> Result<()> {
-    let server = target.admin.connect("postgres").await?;
-    swap::lock(&server, &target.database).await?;
     let parked: &[Side] = match record.state {
         State::Live { side: Side::Restored } => &[Side::Replaced],
         State::Live { side: Side::Replaced } => &[Side::Restored],
@@ -109,7 +107,7 @@ pub async fn purge(target: &Target, home: &Home, record: &mut Record) -> Result<
 /// for the caller, who must say which way they go.
 ///
 /// # Errors
-/// As [`purge`]. A restore that is being staged right now holds its lock, and is left alone.
+/// As [`purge`]. The caller holds the target's lock, so that what looks like staging is dead.
 pub async fn sweep(target: &Target, home: &Home) -> Result<Vec<Record>> {
     let mut unfinished = Vec::new();
     for id in home.restores()? {

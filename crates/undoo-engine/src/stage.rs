@@ -37,10 +37,15 @@ impl Staged {
     ///
     /// # Errors
     /// `Denied` when a right is missing; nothing is left then.
-    pub async fn create(target: &Target, cluster: &Cluster, id: &RestoreId) -> Result<Self> {
+    pub async fn create(
+        target: &Target,
+        cluster: &Cluster,
+        id: &RestoreId,
+        loader_password: &SecretString,
+    ) -> Result<Self> {
         let server = target.admin.connect("postgres").await?;
         let database = pair::parked_database(id, Side::Restored);
-        let (loader, own_role) = loader(target, cluster, id, &server).await?;
+        let (loader, own_role) = loader(target, cluster, id, loader_password, &server).await?;
         let create = format!(
             "CREATE DATABASE {} OWNER {} TEMPLATE template0 {}",
             ident(&database),
@@ -128,64 +133,47 @@ async fn loader(
     target: &Target,
     cluster: &Cluster,
     id: &RestoreId,
+    password: &SecretString,
     server: &Client,
 ) -> Result<(DatabaseAccess, bool)> {
     if !cluster.create_role {
         return Ok((target.admin.clone(), false));
     }
     let name = pair::loader_role(id);
-    let password: SecretString = pg::random_password()?;
-    set_loader_password(server, &name, &password, true).await?;
+    create_loader(server, &name, password).await?;
     if !cluster.superuser {
         // Giving a database to a role takes membership in it.
         let member = format!("GRANT {} TO {}", ident(&name), ident(&target.admin.user));
         server.batch_execute(&member).await.map_err(pg::failed("granting the loader role"))?;
     }
-    Ok((target.admin.as_role(&name, &password), true))
+    Ok((target.admin.as_role(&name, password), true))
 }
 
-async fn set_loader_password(
-    server: &Client,
-    name: &str,
-    password: &SecretString,
-    create: bool,
-) -> Result<()> {
+async fn create_loader(server: &Client, name: &str, password: &SecretString) -> Result<()> {
     use secrecy::ExposeSecret;
-    let verb = if create { "CREATE" } else { "ALTER" };
-    // The statement carries a secret: it must not be written to the server's log.
-    let sql = format!(
-        "SET log_statement = 'none'; {verb} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT \
-         PASSWORD {}",
+    let create = format!(
+        "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT PASSWORD {}",
         ident(name),
         literal(password.expose_secret())
     );
-    match server.batch_execute(&sql).await {
-        Ok(()) => Ok(()),
-        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let without = sql.trim_start_matches("SET log_statement = 'none'; ");
-            server.batch_execute(without).await.map_err(pg::failed("creating the loader role"))
-        }
-        Err(error) => Err(pg::failed("creating the loader role")(error)),
-    }
+    // The statement carries a secret that a server which logs statements would write down; only a
+    // superuser may keep it from doing so.
+    let _ = server.batch_execute("SET log_statement = 'none'").await;
+    server.batch_execute(&create).await.map_err(pg::failed("creating the loader role"))
 }
 
-/// Gives the loader role of an earlier order a new password: passwords are kept nowhere.
+/// How the loader role of a restore logs in; the admin role where it could make no loader.
 ///
 /// # Errors
-/// When the role is gone or the server refuses.
-pub async fn renew_loader(target: &Target, id: &RestoreId) -> Result<DatabaseAccess> {
+/// When the server does not answer.
+pub async fn loader_access(target: &Target, id: &RestoreId, password: &SecretString) -> Result<DatabaseAccess> {
     let server = target.admin.connect("postgres").await?;
     let name = pair::loader_role(id);
     let exists = server
         .query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&name])
         .await
         .map_err(pg::failed("looking for the loader role"))?;
-    if exists.is_none() {
-        return Ok(target.admin.clone());
-    }
-    let password = pg::random_password()?;
-    set_loader_password(&server, &name, &password, false).await?;
-    Ok(target.admin.as_role(&name, &password))
+    Ok(if exists.is_some() { target.admin.as_role(&name, password) } else { target.admin.clone() })
 }
 
 /// `CREATE DATABASE` options: those of the live database, or Odoo's own for a new one.

@@ -18,7 +18,7 @@ use undoo_archive::dump::{sql::Tokens, statement::QualifiedName};
 use undoo_core::{Kind, Problem, Result};
 
 use super::{
-    session::{Located, statement_failed},
+    session::{Batch, Located, statement_failed},
     work::PostData,
 };
 use crate::pg;
@@ -100,14 +100,12 @@ impl PostLoader<'_> {
         unheld.extend(failed);
         let (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress).await?;
         let (first, _) = split_first(clients)?;
+        let mut batch = Batch::on(&first);
         for sql in others {
-            let statement = Located { sql, origin: "the end".into() };
-            first
-                .batch_execute(&statement.sql)
-                .await
-                .map_err(|error| statement_failed(&statement, error))?;
+            batch.push(Located { sql, origin: "the end of the dump".into() }).await?;
             progress(1);
         }
+        batch.commit().await?;
         Ok(unheld)
     }
 }
@@ -183,7 +181,7 @@ async fn add_unvalidated(
     let mut statements = Vec::new();
     for (table, of_table) in &by_table {
         let clauses: Vec<String> = of_table.iter().map(|key| unvalidated_clause(key)).collect();
-        statements.push((format!("ALTER TABLE {table} {};", clauses.join(", ")), of_table));
+        statements.push((format!("ALTER TABLE {} {};", table.quoted(), clauses.join(", ")), of_table));
     }
     let mut direct = Vec::new();
     for chunk in statements.chunks(SMALL_STATEMENTS) {
@@ -206,7 +204,7 @@ async fn add_unvalidated(
 }
 
 async fn add_one(client: &Client, key: &ForeignKey) -> Result<Option<String>> {
-    let unvalidated = format!("ALTER TABLE {} {};", key.table, unvalidated_clause(key));
+    let unvalidated = format!("ALTER TABLE {} {};", key.table.quoted(), unvalidated_clause(key));
     match client.batch_execute(&unvalidated).await {
         Ok(()) => Ok(None),
         Err(error) if error.code() == Some(&SqlState::WRONG_OBJECT_TYPE) => {
@@ -243,7 +241,7 @@ fn validation_jobs(
     let mut jobs = Vec::new();
     let mut small = Vec::new();
     for key in keys.iter().filter(|key| !key.not_valid && !direct.contains(&key.name)) {
-        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", key.table, pg::ident(&key.name));
+        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", key.table.quoted(), pg::ident(&key.name));
         let weight = weight(&key.table);
         if weight > LARGE_TABLE {
             let tolerant = Some((key.table.to_string(), key.name.clone()));
@@ -267,12 +265,12 @@ fn analyze_jobs(bytes: &HashMap<QualifiedName, u64>) -> Vec<Job> {
         .into_iter()
         .map(|(table, weight)| Job {
             weight: *weight,
-            statements: vec![format!("ANALYZE {table};")],
+            statements: vec![format!("ANALYZE {};", table.quoted())],
             tolerant: None,
         })
         .collect();
     for tables in small.chunks(100) {
-        let names: Vec<String> = tables.iter().map(|(table, _)| table.to_string()).collect();
+        let names: Vec<String> = tables.iter().map(|(table, _)| table.quoted()).collect();
         let statements = vec![format!("ANALYZE {};", names.join(", "))];
         jobs.push(Job { weight: 0, statements, tolerant: None });
     }

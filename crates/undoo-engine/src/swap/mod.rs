@@ -69,19 +69,19 @@ impl<S: Services> Swap<'_, S> {
     /// `Stuck` when that did not work either; `Conflict` when another run holds the target. After any
     /// other error the journal stands and the same call, or one for the other side, goes on from there.
     pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
-        let server = self.target.admin.connect("postgres").await?;
-        lock(&server, &self.target.database).await?;
+        let locked = lock(self.target).await?;
+        let server = locked.server();
         let was_settled = matches!(record.state, State::Staged);
         if was_settled {
             directories::claim_live(self.target, record)?;
         }
-        match self.drive(&server, record, to).await {
+        match self.drive(server, record, to).await {
             Ok(()) => Ok(()),
             Err(problem) if problem.code == "health_check" && self.auto_rollback => {
                 self.audience.tell(Answer::Log {
                     message: format!("Odoo does not answer on the {} pair; swapping back", to.word()),
                 });
-                self.drive(&server, record, to.other()).await.map_err(|second| {
+                self.drive(server, record, to.other()).await.map_err(|second| {
                     Problem::new(
                         Kind::Stuck,
                         "swap_back_failed",
@@ -150,11 +150,29 @@ impl<S: Services> Swap<'_, S> {
     }
 }
 
-/// Takes the target's lock for as long as the session lives.
+/// The target's lock, held for as long as the value lives.
+pub struct Locked {
+    server: Client,
+}
+
+/// Takes the target's lock.
 ///
 /// # Errors
 /// `Conflict` when another run has it.
-pub async fn lock(server: &Client, database: &str) -> Result<()> {
+pub async fn lock(target: &Target) -> Result<Locked> {
+    let server = target.admin.connect("postgres").await?;
+    take_lock(&server, &target.database).await?;
+    Ok(Locked { server })
+}
+
+impl Locked {
+    /// The session that holds it, on database `postgres`.
+    pub fn server(&self) -> &Client {
+        &self.server
+    }
+}
+
+async fn take_lock(server: &Client, database: &str) -> Result<()> {
     // The second key space keeps clear of locks that Odoo and its modules take.
     let row = server
         .query_one("SELECT pg_try_advisory_lock(1970037871, hashtext($1))", &[&database])
