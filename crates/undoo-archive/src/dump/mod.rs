@@ -6,6 +6,7 @@
 
 pub mod plain;
 pub mod sql;
+pub mod statement;
 
 use undoo_core::Result;
 
