@@ -59,7 +59,8 @@ pub struct S3Access {
     pub credentials: S3Credentials,
 }
 
-/// A key for S3. The secrets are overwritten in memory when dropped.
+/// A key for S3. The secrets are overwritten in memory when dropped; the library that signs keeps a copy of
+/// its own while something is open.
 #[derive(Debug, Clone)]
 pub struct S3Credentials {
     /// Names the key; not secret.

@@ -26,7 +26,8 @@ impl Meter {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Requests sent so far, failed ones included; for local files, the streams begun.
+    /// Requests sent so far, failed ones included; on this machine, streams begun and folders
+    /// listed.
     pub fn requests(&self) -> u64 {
         self.0.requests.load(Ordering::Relaxed)
     }

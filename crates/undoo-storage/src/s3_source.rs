@@ -96,6 +96,9 @@ impl S3Source {
     /// Which version is there now.
     pub(crate) async fn version(&self) -> Result<Version, Fault> {
         match self.bucket.operator.stat(&self.key).await {
+            Ok(found) if found.etag().is_none() => {
+                Err(Fault::unexpected("the server does not tell versions of an object apart (no ETag)"))
+            }
             Ok(found) => Ok(Version {
                 size: found.content_length(),
                 etag: found.etag().map(str::to_owned),
