@@ -98,6 +98,15 @@ impl Folder {
                 Ok(Arc::new(Object::local(file)))
             }
             Inner::S3 { bucket, prefix } => {
+                // The library trims keys, and would read another object than was named.
+                if name != name.trim() {
+                    return Err(Problem::new(
+                        Kind::Invalid,
+                        "name_unsupported",
+                        format!("the name {name:?} in {} begins or ends with a space", self.place),
+                        "Odoo writes no such names: remove the object from the backup's folder.",
+                    ));
+                }
                 let source = bucket.object(&format!("{prefix}{name}"));
                 let place = format!("{}{name}", self.place);
                 let request = || source.version();

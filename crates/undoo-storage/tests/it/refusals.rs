@@ -77,6 +77,19 @@ async fn a_closed_port_is_told_at_once() {
     assert_eq!(code(&weed::s3(1, "b.zip")).await.1, "connection_refused");
 }
 
+#[test]
+fn a_machine_without_certificate_authorities_reads_all_the_same() {
+    // The client is set up before it connects, and where it finds no authority at all it is not.
+    let output = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "refusals::a_closed_port_is_told_at_once"])
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .output()
+        .expect("this test runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 #[tokio::test]
 async fn a_server_without_tls_behind_an_https_address_is_told_at_once() {
     let weed = weed::weed().await;
