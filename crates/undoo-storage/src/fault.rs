@@ -216,7 +216,8 @@ impl Cause {
     }
 }
 
-fn problem_to_io(problem: Problem) -> io::Error {
+/// An error of a stream that carries a problem; see [`problem_of`].
+pub(crate) fn problem_to_io(problem: Problem) -> io::Error {
     let kind = match problem.kind {
         Kind::Missing => io::ErrorKind::NotFound,
         Kind::Denied => io::ErrorKind::PermissionDenied,

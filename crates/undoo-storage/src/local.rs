@@ -14,7 +14,7 @@ use std::{
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
-    fault::Cause,
+    fault::{Cause, Fault, problem_to_io},
     folder::{Entry, LIST_LIMIT, check_name, too_many_entries},
     options::Options,
 };
@@ -108,10 +108,12 @@ impl LocalFile {
     /// Reads at most one chunk at `offset`, and makes sure that it still is what was opened.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let place = || self.inner.path.display().to_string();
+        let failed = |error| problem_to_io(local_problem(&place(), error));
         let wanted = buffer.len().min(CHUNK);
-        let read = self.inner.file.read_at(&mut buffer[..wanted], offset)?;
-        if State::from(&self.inner.file.metadata()?) != self.inner.state || read == 0 {
-            return Err(crate::fault::Fault::from(Cause::Changed).into_io(&place()));
+        let read = self.inner.file.read_at(&mut buffer[..wanted], offset).map_err(failed)?;
+        let found = self.inner.file.metadata().map_err(failed)?;
+        if State::from(&found) != self.inner.state || read == 0 {
+            return Err(Fault::from(Cause::Changed).into_io(&place()));
         }
         self.options.meter.add_bytes(read);
         Ok(read)
