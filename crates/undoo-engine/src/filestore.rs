@@ -260,6 +260,15 @@ impl Stage {
     }
 }
 
+/// Gives a directory of ours to the user that Odoo runs as.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn own(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    let Some((user, group)) = owner else { return Ok(()) };
+    std::os::unix::fs::chown(path, Some(user), Some(group)).map_err(at("set the owner of", path))
+}
+
 /// Runs `work` over `0..count` on `threads` threads, until one fails.
 ///
 /// # Errors

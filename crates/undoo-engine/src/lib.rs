@@ -14,7 +14,22 @@ pub mod order;
 pub mod outgoing;
 pub mod pairs;
 pub mod pg;
+pub mod preflight;
 pub mod record;
+pub mod restore;
+pub mod source;
 pub mod stage;
 pub mod swap;
 pub mod verify;
+
+use undoo_core::{Kind, Problem, Result};
+
+/// Runs work that blocks on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Problem::new(Kind::Internal, "work_broke_down", "a working thread broke down", "please report this")
+            .caused_by(error)
+    })?
+}

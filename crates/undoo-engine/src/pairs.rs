@@ -92,7 +92,11 @@ pub async fn purge(target: &Target, home: &Home, record: &mut Record) -> Result<
     record.write(home)?;
     let mut names = vec![pair::proof_database(&record.id)];
     names.extend(parked.iter().map(|side| pair::parked_database(&record.id, *side)));
-    stage::drop_databases(target, &names, &record.id).await?;
+    let server = target.admin.connect("postgres").await?;
+    for name in &names {
+        stage::drop_database(&server, target, name).await?;
+    }
+    stage::drop_role(&server, &record.id).await?;
     for side in parked {
         crate::home::remove_tree(&home.parked(&record.id, *side))?;
     }

@@ -111,22 +111,41 @@ impl Staged {
         }
         Ok(())
     }
+}
 
-    /// Hands everything in the database to Odoo's role, but not yet the database itself.
-    ///
-    /// # Errors
-    /// When the server refuses; nothing has changed then.
-    pub async fn hand_over(&self, target: &Target) -> Result<()> {
-        if !self.own_role {
-            return Ok(());
-        }
-        let (loader, owner) = (ident(&self.loader.user), ident(&target.owner));
-        let sql = format!(
-            "BEGIN; REASSIGN OWNED BY {loader} TO {owner}; ALTER DATABASE {} OWNER TO {loader}; COMMIT",
-            ident(&self.database)
-        );
-        self.admin.batch_execute(&sql).await.map_err(pg::failed("handing the tables to Odoo's role"))
+/// Hands everything in the staged database to Odoo's role, but not yet the database itself: an Odoo
+/// that sees it would run its crons.
+///
+/// # Errors
+/// When the server refuses; nothing has changed then.
+pub async fn hand_over(target: &Target, id: &RestoreId) -> Result<()> {
+    let database = pair::parked_database(id, Side::Restored);
+    let admin = target.admin.connect(&database).await?;
+    let doing = pg::failed("handing the tables to Odoo's role");
+    let role = pair::loader_role(id);
+    let exists =
+        admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role]).await.map_err(&doing)?;
+    if exists.is_none() {
+        return Ok(());
     }
+    let (loader, owner) = (ident(&role), ident(&target.owner));
+    let sql = format!(
+        "BEGIN; REASSIGN OWNED BY {loader} TO {owner}; ALTER DATABASE {} OWNER TO {loader}; COMMIT",
+        ident(&database)
+    );
+    admin.batch_execute(&sql).await.map_err(&doing)
+}
+
+/// Clones a database that nobody is connected to.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn clone_database(server: &Client, from: &str, to: &str, owner: &str) -> Result<()> {
+    // Sessions that have just been closed take a moment to be gone.
+    let create = format!("CREATE DATABASE {} TEMPLATE {} OWNER {}", ident(to), ident(from), ident(owner));
+    retry_in_use(server, &create, "cloning the staged database").await?;
+    let close = format!("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC", ident(to));
+    server.batch_execute(&close).await.map_err(pg::failed("closing the clone"))
 }
 
 async fn loader(
@@ -198,66 +217,73 @@ fn properties(cluster: &Cluster) -> String {
     sql
 }
 
-/// Removes what a restore has on the server: its parked databases, its clone, its roles.
+/// Drops a database of a restore, ending the sessions on it; one that is not there is dropped already.
 ///
 /// # Errors
-/// `Conflict` when a database that would be dropped is the live one, whatever its name says.
-pub async fn drop_databases(target: &Target, names: &[String], id: &RestoreId) -> Result<()> {
-    let server = target.admin.connect("postgres").await?;
-    for name in names {
-        if *name == target.database {
-            return Err(Problem::new(
-                Kind::Conflict,
-                "would_drop_live",
-                format!("database \"{name}\" is the one that Odoo uses; it is not dropped"),
-                "please report this",
-            ));
-        }
-        let row = server
-            .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[name])
-            .await
-            .map_err(pg::failed("looking for a staged database"))?;
-        if row.is_none() {
-            continue;
-        }
-        let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name));
-        server.batch_execute(&close).await.map_err(pg::failed("closing a database to be dropped"))?;
-        server
-            .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", &[name])
-            .await
-            .map_err(pg::failed("ending sessions of a database to be dropped"))?;
-        let drop = format!("DROP DATABASE IF EXISTS {}", ident(name));
-        retry_drop(&server, &drop).await?;
+/// `Conflict` when it is the one that Odoo uses, whatever a record says.
+pub async fn drop_database(server: &Client, target: &Target, name: &str) -> Result<()> {
+    if name == target.database {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "would_drop_live",
+            format!("database \"{name}\" is the one that Odoo uses; it is not dropped"),
+            "please report this",
+        ));
     }
+    let there = server
+        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
+        .await
+        .map_err(pg::failed("looking for a staged database"))?;
+    if there.is_none() {
+        return Ok(());
+    }
+    let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name));
+    server.batch_execute(&close).await.map_err(pg::failed("closing a database to be dropped"))?;
+    server
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = $1 AND backend_type = 'client backend'",
+            &[&name],
+        )
+        .await
+        .map_err(pg::failed("ending sessions of a database to be dropped"))?;
+    let drop = format!("DROP DATABASE IF EXISTS {}", ident(name));
+    retry_in_use(server, &drop, "dropping a staged database").await
+}
+
+/// Drops the role of a restore, unless it still owns something.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn drop_role(server: &Client, id: &RestoreId) -> Result<()> {
     let role = pair::loader_role(id);
     let still_owns = server
         .query_one(
             "SELECT EXISTS (SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid \
-             WHERE r.rolname = $1)",
+             WHERE r.rolname = $1 AND d.refclassid = 'pg_authid'::regclass)",
             &[&role],
         )
         .await
         .map_err(pg::failed("looking at what the loader role owns"))?;
-    if !still_owns.get::<_, bool>(0) {
-        let drop = format!("DROP ROLE IF EXISTS {}", ident(&role));
-        server.batch_execute(&drop).await.map_err(pg::failed("dropping the loader role"))?;
+    if still_owns.get::<_, bool>(0) {
+        return Ok(());
     }
-    Ok(())
+    let drop = format!("DROP ROLE IF EXISTS {}", ident(&role));
+    server.batch_execute(&drop).await.map_err(pg::failed("dropping the loader role"))
 }
 
-/// A terminated session takes a moment to be gone.
-async fn retry_drop(server: &Client, drop: &str) -> Result<()> {
+async fn retry_in_use(server: &Client, sql: &str, doing: &'static str) -> Result<()> {
     let mut attempts = 0;
     loop {
-        match server.batch_execute(drop).await {
+        match server.batch_execute(sql).await {
             Ok(()) => return Ok(()),
             Err(error)
                 if error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) && attempts < 40 =>
             {
                 attempts += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            Err(error) => return Err(pg::failed("dropping a staged database")(error)),
+            Err(error) => return Err(pg::failed(doing)(error)),
         }
     }
 }

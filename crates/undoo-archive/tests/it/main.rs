@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod custom_postgres;
 mod plain;
 mod zip;
 mod zip_craft;
 mod zip_hostile;
 mod zip_large;
-#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
-
-mod custom_postgres;

@@ -75,7 +75,11 @@ impl Load<'_> {
     /// `Refused` with the findings that nobody accepted; `Invalid` for a broken dump or a statement that
     /// the server refuses; `Unavailable` when storage or server break off. The staged database is then
     /// in no particular state and has to be dropped.
-    pub async fn run(self, dump: Box<dyn DumpStream>, total: Option<u64>) -> Result<Loaded> {
+    pub async fn run(
+        self,
+        dump: Box<dyn DumpStream>,
+        total: Option<u64>,
+    ) -> Result<(Loaded, Vec<Finding>), Failure> {
         let access = &self.staged.loader;
         let sessions = self.sessions(access).await?;
         let (queue, work) = mpsc::channel(8);
