@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-mod plain;
+mod layout;
+mod layout_craft;
+mod tar;
 mod zip;
 mod zip_craft;
 mod zip_hostile;
