@@ -38,6 +38,17 @@ pub fn problem_of(error: io::Error) -> Problem {
     .caused_by(error)
 }
 
+/// The problem that a reader was given by the reader beneath it, where the upper one has only told that
+/// reading failed; otherwise the problem itself.
+pub(crate) fn innermost(mut problem: Problem) -> Problem {
+    let Some(source) = problem.source.take() else { return problem };
+    match source.downcast::<io::Error>() {
+        Ok(error) if error.get_ref().is_some_and(|inner| inner.is::<Problem>()) => problem_of(*error),
+        Ok(error) => problem.caused_by(error),
+        Err(source) => problem.caused_by(source),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,8 +48,9 @@ impl Read for Gunzip {
     }
 }
 
-/// Marks the errors of the input as such, by making them carry a problem.
-struct Marked(Box<dyn Read + Send>);
+/// Marks the errors of the input as such, by making them carry a problem: what does not carry one was
+/// found wrong by a decoder.
+pub(crate) struct Marked(pub(crate) Box<dyn Read + Send>);
 
 impl Read for Marked {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {

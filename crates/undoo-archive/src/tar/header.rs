@@ -3,7 +3,7 @@
 use super::{BLOCK, MAX_OCTAL};
 
 /// The part of a header that matters for a filestore.
-pub(crate) struct Header {
+pub(super) struct Header {
     pub(super) name: Vec<u8>,
     pub(super) size: u64,
     /// The type flag.
@@ -12,7 +12,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// Takes a header apart. The error completes a sentence about the archive.
-    pub(crate) fn parse(block: &[u8; BLOCK]) -> Result<Self, &'static str> {
+    pub(super) fn parse(block: &[u8; BLOCK]) -> Result<Self, &'static str> {
         let ustar = &block[257..265] == b"ustar\x0000";
         if !ustar && &block[257..265] != b"ustar  \0" {
             return Err("has something else where a header should be");
@@ -83,7 +83,7 @@ impl Pax {
             let (record, rest) = body.split_at_checked(len).ok_or(BROKEN)?;
             let record =
                 record.get(space + 1..).and_then(|record| record.strip_suffix(b"\n")).ok_or(BROKEN)?;
-            let equals = record.iter().position(|byte| *byte == b'=').ok_or(BROKEN)?;
+            let equals = record.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or(BROKEN)?;
             let (key, value) = (&record[..equals], &record[equals + 1..]);
             let twice = match key {
                 b"path" => pax.path.replace(value.to_vec()).is_some(),

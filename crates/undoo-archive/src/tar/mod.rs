@@ -15,7 +15,7 @@ use undoo_core::{Kind, Problem, Result};
 
 use self::header::{Header, Pax};
 use crate::{
-    container::{GZIP, Gunzip, harmless, shown},
+    container::{GZIP, Gunzip, Marked, harmless, shown},
     error::{carry, problem_of},
 };
 
@@ -27,6 +27,11 @@ const MAX_PAX: u64 = 64 * 1024;
 const MAX_PADDING: u64 = 4 << 20;
 /// What an octal size field can say; larger files need pax or base-256.
 const MAX_OCTAL: u64 = 0o77_777_777_777;
+
+/// Whether a block is a tar header: its magic and its checksum are right.
+pub(crate) fn is_header(block: &[u8; BLOCK]) -> bool {
+    Header::parse(block).is_ok()
+}
 
 /// A file or directory of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +81,9 @@ impl TarReader {
     ///
     /// # Errors
     /// `Unavailable` when its first bytes cannot be read.
-    pub fn open(mut input: Box<dyn Read + Send>, what: impl Into<String>) -> Result<Self> {
+    pub fn open(input: Box<dyn Read + Send>, what: impl Into<String>) -> Result<Self> {
         let what = what.into();
+        let mut input: Box<dyn Read + Send> = Box::new(Marked(input));
         let mut head = Vec::new();
         input.by_ref().take(GZIP.len() as u64).read_to_end(&mut head).map_err(problem_of)?;
         let gzip = head == GZIP;

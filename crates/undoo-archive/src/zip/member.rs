@@ -31,7 +31,7 @@ pub(super) struct MemberReader {
     checksum: crc32fast::Hasher,
     crc: u32,
     name: Box<str>,
-    /// Only the front was asked for: the end of the data is no error.
+    /// Only the front was asked for: the end of the data is no error, and nothing is checked there.
     head_only: bool,
     state: State,
 }
@@ -81,7 +81,7 @@ impl MemberReader {
                 ),
             ));
         }
-        let head_only = LOCAL_LEN + name_len + extra + member.compressed > request;
+        let head_only = budget.is_some();
         let skipped = io::copy(&mut input.by_ref().take(extra), &mut io::sink()).map_err(problem_of)?;
         if skipped < extra && !head_only {
             return Err(problem_of(io::ErrorKind::UnexpectedEof.into()));

@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod custom_postgres;
+mod layout;
+mod layout_craft;
 mod plain;
+mod tar;
 mod zip;
 mod zip_craft;
 mod zip_hostile;
