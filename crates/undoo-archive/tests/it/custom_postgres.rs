@@ -208,8 +208,7 @@ fn archives_say_what_pg_restore_says(major: u32) {
     let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/custom_postgres.sql");
     run(cluster.client("psql").args(["-Xq", "-d", "tricky", "-f"]).arg(setup));
 
-    let mut methods =
-        vec![("none", "-Z0", Compression::None), ("gzip", "-Z6", Compression::Gzip)];
+    let mut methods = vec![("none", "-Z0", Compression::None), ("gzip", "-Z6", Compression::Gzip)];
     if major >= 16 {
         methods.push(("lz4", "--compress=lz4", Compression::Lz4));
         methods.push(("zstd", "--compress=zstd:long", Compression::Zstd));

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod custom;
+mod custom_craft;
 mod custom_postgres;
 mod layout;
 mod layout_craft;
