@@ -56,6 +56,19 @@ pub struct LiveDatabase {
     pub uuid: Option<String>,
     /// Publications and subscriptions, by name.
     pub replication: Vec<String>,
+    /// Who is connected to it.
+    pub sessions: Vec<Session>,
+}
+
+/// Someone who is connected to the live database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Role.
+    pub user: String,
+    /// `application_name`.
+    pub application: String,
+    /// Address; `None` for the Unix socket.
+    pub address: Option<std::net::IpAddr>,
 }
 
 /// Asks the server.
@@ -153,7 +166,28 @@ async fn live(target: &Target, client: &Client, major: u32) -> Result<Option<Liv
         unaccent_immutable: unaccent.and_then(|row| row.get(0)),
         uuid,
         replication: replication.get(0),
+        sessions: sessions(&target.database, client).await?,
     }))
+}
+
+async fn sessions(database: &str, client: &Client) -> Result<Vec<Session>> {
+    let rows = client
+        .query(
+            "SELECT coalesce(usename::text, ''), coalesce(application_name, ''), host(client_addr) \
+             FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend' \
+             AND pid <> pg_backend_pid() AND application_name <> 'undoo'",
+            &[&database],
+        )
+        .await
+        .map_err(pg::failed("asking who is connected"))?;
+    Ok(rows
+        .iter()
+        .map(|row| Session {
+            user: row.get(0),
+            application: row.get(1),
+            address: row.get::<_, Option<String>>(2).and_then(|address| address.parse().ok()),
+        })
+        .collect())
 }
 
 impl Cluster {

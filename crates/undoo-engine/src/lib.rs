@@ -11,6 +11,7 @@ pub mod health;
 pub mod home;
 pub mod load;
 pub mod order;
+pub mod orders;
 pub mod outgoing;
 pub mod pairs;
 pub mod pg;

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use undoo_core::{Finding, Kind, Problem, RestoreId};
+use undoo_core::{Finding, Kind, Problem};
 
 use crate::pg::DatabaseAccess;
 
@@ -60,8 +60,6 @@ pub enum Parts {
 pub struct Options {
     /// See [`Parts`].
     pub parts: Parts,
-    /// See [`Intent`].
-    pub intent: Intent,
     /// Codes of findings that a person has accepted.
     pub accept: Vec<String>,
     /// Links live files of the right name and size without hashing them; the report says so.
@@ -153,14 +151,53 @@ pub enum Answer {
 
 impl Answer {
     /// The last line of a mover that failed.
-    pub fn failed(problem: &Problem, findings: Vec<Finding>) -> Self {
+    pub fn failed(failure: Failure) -> Self {
+        let Failure { problem, findings } = failure;
         Self::Failed {
             kind: problem.kind,
             code: problem.code.to_owned(),
-            message: problem.message.clone(),
-            remedy: problem.remedy.clone(),
+            message: problem.message,
+            remedy: problem.remedy,
             findings,
         }
+    }
+}
+
+/// A failed order: the problem, and the findings that belong to it.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub problem: Problem,
+    /// What stood in the way.
+    pub findings: Vec<Finding>,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self { problem, findings: Vec::new() }
+    }
+}
+
+impl Failure {
+    /// The failure of everything among `findings` that nobody accepted; `None` if nothing stands.
+    pub fn of(findings: &[Finding], accepted: &[String]) -> Option<Self> {
+        let blocking: Vec<Finding> =
+            findings.iter().filter(|finding| finding.blocks(accepted)).cloned().collect();
+        if blocking.is_empty() {
+            return None;
+        }
+        let codes: Vec<&str> = blocking.iter().map(|finding| finding.code.as_str()).collect();
+        let remedy = if blocking.iter().all(|finding| finding.acceptable) {
+            let accept: Vec<String> = codes.iter().map(|code| format!("--accept {code}")).collect();
+            format!("read each; if you can live with all of them, run it again with {}", accept.join(" "))
+        } else {
+            "read each for what to do".to_owned()
+        };
+        let message = match codes.as_slice() {
+            [code] => format!("a finding stands in the way: {code}"),
+            codes => format!("{} findings stand in the way: {}", codes.len(), codes.join(", ")),
+        };
+        Some(Self { problem: Problem::new(Kind::Refused, "findings", message, remedy), findings: blocking })
     }
 }
 
@@ -174,13 +211,4 @@ impl<F: Fn(Answer) + Send + Sync> Audience for F {
     fn tell(&self, answer: Answer) {
         self(answer);
     }
-}
-
-/// What identifies the restore that an order belongs to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Task {
-    /// The restore.
-    pub id: RestoreId,
-    /// Fencing number: who holds a lower one than the target's record is refused.
-    pub epoch: u64,
 }

@@ -71,7 +71,7 @@ fn versions(work: &Assignment, inspection: &Inspection, cluster: &Cluster) -> Ve
              version is safer",
         ));
     }
-    let odoo = inspection.odoo.as_ref().and_then(|odoo| major(odoo.version.as_deref()?));
+    let odoo = inspection.odoo.version.as_deref().and_then(major);
     if let (Some(from), Some(to)) = (odoo, work.target.odoo_major)
         && from != to
     {

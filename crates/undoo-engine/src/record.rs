@@ -51,8 +51,8 @@ pub struct Record {
     pub owner: String,
     /// What was restored.
     pub parts: Parts,
-    /// What for.
-    pub intent: Intent,
+    /// What for; known once the backup's own identity is.
+    pub intent: Option<Intent>,
     /// OID of the restored database.
     pub restored_oid: Option<u32>,
     /// OID of the database that was live before; `None` when there was none.

@@ -20,8 +20,8 @@ use crate::{
     cluster::{self, Cluster},
     filestore::{self, Hash, Stage},
     home::{Home, Marker, mark},
-    load::{Load, Loaded},
-    order::{Answer, Audience, Options, Parts, Phase, Target},
+    load::{Load, Loaded, UnheldState},
+    order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Target},
     outgoing::{self, HeldOutgoing},
     pairs,
     pg,
@@ -92,20 +92,6 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// A failed restore: the problem, and the findings that belong to it.
-pub struct Failure {
-    /// What went wrong.
-    pub problem: Problem,
-    /// What stood in the way.
-    pub findings: Vec<Finding>,
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self { problem, findings: Vec::new() }
-    }
-}
-
 /// Looks at backup and target; touches nothing.
 ///
 /// # Errors
@@ -149,7 +135,7 @@ pub async fn stage(
         database: work.target.database.clone(),
         owner: work.target.owner.clone(),
         parts: work.options.parts,
-        intent: work.options.intent,
+        intent: None,
         restored_oid: None,
         replaced_oid: plan.cluster.live.as_ref().map(|live| live.oid),
         state: State::Staging,
@@ -199,28 +185,8 @@ fn unfinished(record: &Record) -> Problem {
     )
 }
 
-/// A problem that carries all findings that stand in the way.
 fn stop_at(findings: &[Finding], accepted: &[String]) -> Result<(), Failure> {
-    let blocking: Vec<Finding> =
-        findings.iter().filter(|finding| finding.blocks(accepted)).cloned().collect();
-    if blocking.is_empty() {
-        return Ok(());
-    }
-    let codes: Vec<&str> = blocking.iter().map(|finding| finding.code.as_str()).collect();
-    let acceptable = blocking.iter().all(|finding| finding.acceptable);
-    let remedy = if acceptable {
-        let accept: Vec<String> = codes.iter().map(|code| format!("--accept {code}")).collect();
-        format!("read each; if you can live with all of them, run it again with {}", accept.join(" "))
-    } else {
-        "read each for what to do".to_owned()
-    };
-    let problem = Problem::new(
-        Kind::Refused,
-        "findings",
-        format!("{} stand in the way: {}", blocking.len(), codes.join(", ")),
-        remedy,
-    );
-    Err(Failure { problem, findings: blocking })
+    Failure::of(findings, accepted).map_or(Ok(()), Err)
 }
 
 #[derive(Default)]
@@ -255,7 +221,7 @@ async fn stage_pair(
     };
     let load = Load { staged: &staged, cluster: &plan.cluster, options: &work.options, audience };
     let files = fill(Arc::clone(&backup), Arc::clone(&stage), work.options.parts);
-    let (loaded, files) = tokio::join!(load.run(dump, backup.dump_size()), files);
+    let (loaded, files) = tokio::join!(load.run(dump, backup.database.as_ref().and_then(|part| part.size)), files);
     let (loaded, load_findings) = match loaded {
         Ok(loaded) => loaded,
         Err(failure) => return Err(failure),
@@ -276,6 +242,7 @@ async fn stage_pair(
     let attachments = attachments::reconcile(&client, &files, corrupt, &mut heal).await?;
     let mut findings = load_findings;
     findings.extend(attachments.findings());
+    findings.extend(held_by_the_backup(&loaded, &counted));
     stop_at(&findings, &work.options.accept)?;
     mark(&parked, Marker { restore: work.id, side: Side::Restored })?;
     record.advance(home, State::Staged)?;
@@ -286,6 +253,42 @@ async fn stage_pair(
         attachments: Some(attachments),
         findings,
     })
+}
+
+/// What the backup's own data does not keep to.
+fn held_by_the_backup(loaded: &Loaded, counted: &Counted) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let named = |state| {
+        let names: Vec<String> = loaded
+            .unheld
+            .iter()
+            .filter(|unheld| unheld.state == state)
+            .map(|unheld| format!("{} on {}", unheld.name, unheld.table))
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    if let Some(names) = named(UnheldState::NotValid) {
+        findings.push(Finding::needs_acceptance(
+            "orphan_keys",
+            format!("the backup has rows that refer to rows it does not have: {names}"),
+            "the keys stay as NOT VALID and bind new rows; accept that, or use an earlier backup",
+        ));
+    }
+    if let Some(names) = named(UnheldState::Absent) {
+        findings.push(Finding::needs_acceptance(
+            "broken_constraints",
+            format!("the backup's rows break constraints that were to hold: {names}"),
+            "these constraints are left out; accept that, or use an earlier backup",
+        ));
+    }
+    if !counted.sequences_behind.is_empty() {
+        findings.push(Finding::warning(
+            "sequences_behind",
+            format!("sequences are behind their columns: {}", counted.sequences_behind.join(", ")),
+            "it was so when the dump was made; Odoo will run into taken ids there",
+        ));
+    }
+    findings
 }
 
 /// Fills the staged filestore, on threads of its own.
@@ -319,6 +322,8 @@ async fn fill(backup: Arc<Backup>, stage: Arc<Stage>, parts: Parts) -> Result<()
 /// What happens to a staged database before anyone may see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Preparation {
+    /// What the restore is for.
+    pub intent: Intent,
     /// Give it an identity of its own.
     pub renew_identity: bool,
     /// Neutralize it in SQL, because its Odoo has no command for it.
@@ -351,6 +356,10 @@ pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<Hel
         if preparation.hold_outgoing { outgoing::hold(&client).await? } else { HeldOutgoing::default() }
     };
     home.write(&work.id, HELD, &held)?;
+    if let Some(mut record) = Record::read(&home, &work.id)? {
+        record.intent = Some(preparation.intent);
+        record.write(&home)?;
+    }
     if preparation.clone {
         let clone = pair::proof_database(&work.id);
         stage::clone_database(locked.server(), &staged, &clone, &access.user).await?;

@@ -21,8 +21,12 @@ pub struct Counted {
     pub installed_modules: u64,
     /// `latest_version` of module `base`: the Odoo version of the data.
     pub base_version: Option<String>,
-    /// Sequences that are not behind the column they feed.
+    /// `database.uuid`: which instance the backup is of.
+    pub uuid: Option<String>,
+    /// Sequences that were compared with the column they feed.
     pub sequences: u64,
+    /// Those that are behind it, in the backup already.
+    pub sequences_behind: Vec<String>,
 }
 
 /// Counts every table and looks at the sequences.
@@ -73,23 +77,27 @@ pub async fn count(client: &Client, expected: &BTreeMap<String, u64>) -> Result<
         .query_one(
             "SELECT (SELECT count(*) FROM public.res_users), \
              (SELECT count(*) FROM public.ir_module_module WHERE state = 'installed'), \
-             (SELECT latest_version::text FROM public.ir_module_module WHERE name = 'base')",
+             (SELECT latest_version::text FROM public.ir_module_module WHERE name = 'base'), \
+             (SELECT value::text FROM public.ir_config_parameter WHERE key = 'database.uuid')",
             &[],
         )
         .await
         .map_err(&doing)?;
+    let (sequences, sequences_behind) = sequences(client).await?;
     Ok(Counted {
         tables: expected.len() as u64,
         rows: rows_in_all,
         users: row.get::<_, i64>(0).unsigned_abs(),
         installed_modules: row.get::<_, i64>(1).unsigned_abs(),
         base_version: row.get(2),
-        sequences: sequences(client).await?,
+        uuid: row.get(3),
+        sequences,
+        sequences_behind,
     })
 }
 
 /// A sequence behind its column would hand out ids that are taken.
-async fn sequences(client: &Client) -> Result<u64> {
+async fn sequences(client: &Client) -> Result<(u64, Vec<String>)> {
     let doing = pg::failed("comparing sequences with their columns");
     let owned = client
         .query(
@@ -105,7 +113,7 @@ async fn sequences(client: &Client) -> Result<u64> {
         )
         .await
         .map_err(&doing)?;
-    let mut count = 0;
+    let (mut count, mut behind) = (0, Vec::new());
     for chunk in owned.chunks(100) {
         let selects: Vec<String> = chunk
             .iter()
@@ -125,9 +133,9 @@ async fn sequences(client: &Client) -> Result<u64> {
             count += 1;
             let (sequence, last, max): (String, i64, Option<i64>) = (row.get(0), row.get(1), row.get(2));
             if max.is_some_and(|max| last < max) {
-                tracing::info!(sequence, last, max, "a sequence of the backup is behind its column");
+                behind.push(sequence);
             }
         }
     }
-    Ok(count)
+    Ok((count, behind))
 }

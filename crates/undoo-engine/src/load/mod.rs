@@ -28,7 +28,7 @@ pub use post::{Unheld, UnheldState};
 
 use crate::{
     cluster::Cluster,
-    order::{Answer, Audience, Options, Phase},
+    order::{Answer, Audience, Failure, Options, Phase},
     pg::{self, DatabaseAccess},
     stage::Staged,
 };
@@ -48,8 +48,6 @@ pub struct Loaded {
     pub unheld: Vec<Unheld>,
     /// What was changed on the way, with how often.
     pub mends: BTreeMap<String, u64>,
-    /// What was found in the dump.
-    pub findings: Vec<Finding>,
     /// Seconds for definitions and rows.
     pub data_seconds: f64,
     /// Seconds for indexes, keys and statistics.
@@ -90,19 +88,13 @@ impl Load<'_> {
             Problem::new(Kind::Internal, "reader", "the reader of the dump broke down", "please report this")
                 .caused_by(error)
         })?;
-        // When both failed, the reader's word is the cause: it ends the work that the loader waits for.
-        let read = match (read, &loaded) {
-            (Err(problem), Err(_)) if problem.code != "load_gone" => return Err(problem),
-            (Err(problem), Ok(_)) => return Err(problem),
-            (Ok(read), _) => Some(read),
-            (Err(_), Err(_)) => None,
-        };
-        let mut loaded = loaded?;
-        if let Some(read) = read {
-            loaded.mends = read.mends;
-            loaded.findings = read.findings;
+        match (read, loaded) {
+            // The reader stops when nobody takes its work any more: then the loader knows the cause.
+            (Err(failure), Err(problem)) if failure.problem.code == read::NOBODY_TAKES => Err(problem.into()),
+            (Err(failure), _) => Err(failure),
+            (Ok(_), Err(problem)) => Err(problem.into()),
+            (Ok(read), Ok(loaded)) => Ok((Loaded { mends: read.mends, ..loaded }, read.findings)),
         }
-        Ok(loaded)
     }
 
     async fn sessions(&self, access: &DatabaseAccess) -> Result<Vec<Client>> {
@@ -188,7 +180,6 @@ impl Load<'_> {
             bytes: tally.bytes,
             unheld,
             mends: BTreeMap::new(),
-            findings: Vec::new(),
             data_seconds,
             post_data_seconds: began.elapsed().as_secs_f64() - data_seconds,
         })
