@@ -4,7 +4,16 @@
 //! [`std::io::Read`], hold bounded memory, and answer a [`undoo_core::Problem`] for whatever they do not
 //! understand; they never guess, never panic, and never touch a file, a socket or a clock.
 
+pub mod backup;
 pub mod bytes;
+pub mod container;
 pub mod dump;
+pub mod error;
+pub mod filestore;
+pub mod layout;
+pub mod manifest;
+pub mod tar;
+pub mod zip;
 
+pub use backup::Backup;
 pub use bytes::RangedRead;
