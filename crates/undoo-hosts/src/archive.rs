@@ -113,15 +113,27 @@ pub(crate) async fn stat(docker: &Docker, container: &str, path: &str) -> Result
     }
 }
 
-/// A tar archive of one file, for [`put`]; directories in `path` that are missing are made.
+/// A tar archive of one file, for [`put`]. Directories on its way are made, owned by root.
 pub(crate) fn of_file(path: &str, content: &[u8], mode: u32, owner: Owner) -> Result<Vec<u8>> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(mode);
-    header.set_uid(owner.uid.into());
-    header.set_gid(owner.gid.into());
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, path, content).and_then(|()| archive.into_inner()).map_err(|error| {
+    let write = || {
+        let mut archive = tar::Builder::new(Vec::new());
+        let parents = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
+        for directory in parents {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_size(0);
+            header.set_mode(0o755);
+            archive.append_data(&mut header, directory, std::io::empty())?;
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        header.set_uid(owner.uid.into());
+        header.set_gid(owner.gid.into());
+        archive.append_data(&mut header, path, content)?;
+        archive.into_inner()
+    };
+    write().map_err(|error: std::io::Error| {
         Problem::new(Kind::Internal, "archive_not_made", format!("{path} cannot be put into an archive."), "")
             .caused_by(error)
     })

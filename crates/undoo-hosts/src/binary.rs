@@ -12,7 +12,9 @@ use std::{
 
 use bollard::{
     models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest},
-    query_parameters::{ListVolumesOptionsBuilder, UploadToContainerOptionsBuilder},
+    query_parameters::{
+        ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder,
+    },
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -34,11 +36,13 @@ pub(crate) const PROGRAM: &str = "/undoo/undoo";
 /// Written last; holds the binary's hash.
 const MARKER: &str = "complete";
 const VOLUME_PREFIX: &str = "undoo_bin_";
+/// After this a volume that nobody uses is not about to be used either.
+const OLD: Duration = Duration::from_secs(3600);
 /// Whoever fills a volume is done by then, or dead.
 const LONGEST_FILL: Duration = Duration::from_secs(300);
 
 /// Makes sure that this server has this binary in a volume, and gives the volume's name. Volumes of
-/// other versions that no container uses are removed.
+/// other versions that no container uses are removed an hour after they were made.
 ///
 /// `image` is any image that the server has; nothing in it is run.
 ///
@@ -62,7 +66,7 @@ pub async fn ensure_binary(docker: &Docker, binary: &Path, image: &str) -> Resul
     let filled = fill(docker, &filler.id, binary, &hash, size).await;
     filler.remove().await?;
     filled?;
-    remove_others(docker, &volume).await?;
+    remove_unused(docker, &volume, OLD).await?;
     Ok(volume)
 }
 
@@ -157,7 +161,12 @@ async fn upload(docker: &Docker, container: &str, binary: &Path, size: u64) -> R
         .map_err(|error| problem(error, || "sending Undoo's binary to the server".into()))
 }
 
-async fn remove_others(docker: &Docker, keep: &str) -> Result<()> {
+/// Removes the volumes of other versions that no container uses and that are older than `age`; gives
+/// their names. A young one may be about to be mounted by another version of Undoo.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn remove_unused(docker: &Docker, keep: &str, age: Duration) -> Result<Vec<String>> {
     let mut filters = label_filter(&[(LABEL_ROLE, Some(Role::Binary.as_str()))]);
     filters.insert("dangling".into(), vec!["true".into()]);
     let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
@@ -166,20 +175,25 @@ async fn remove_others(docker: &Docker, keep: &str) -> Result<()> {
         .list_volumes(Some(options))
         .await
         .map_err(|error| problem(error, || "listing volumes".into()))?;
+    let mut removed = Vec::new();
     for volume in found.volumes.into_iter().flatten() {
-        if volume.name == keep || !volume.name.starts_with(VOLUME_PREFIX) {
+        let made: Option<jiff::Timestamp> = volume.created_at.as_deref().and_then(|made| made.parse().ok());
+        let is_old = made.is_some_and(|made| {
+            Duration::try_from(jiff::Timestamp::now().duration_since(made)).unwrap_or_default() >= age
+        });
+        if volume.name == keep || !volume.name.starts_with(VOLUME_PREFIX) || !is_old {
             continue;
         }
-        let options = bollard::query_parameters::RemoveVolumeOptionsBuilder::new().force(false).build();
+        let options = RemoveVolumeOptionsBuilder::new().force(false).build();
         match docker.engine().remove_volume(&volume.name, Some(options)).await {
-            Ok(()) => tracing::debug!(volume = volume.name, "removed an older binary"),
+            Ok(()) => removed.push(volume.name),
             Err(error) if is_missing(&error) => {}
             // Somebody has begun to use it since it was listed.
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) => {}
             Err(error) => return Err(problem(error, || format!("removing the volume {}", volume.name))),
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 async fn hash_of(binary: &Path) -> std::io::Result<(String, u64)> {

@@ -4,14 +4,14 @@
 //! parses what strangers wrote, so it gets the rights to own and link files and no others, a root file
 //! system that it cannot write, and never Docker's socket.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use bollard::{
     container::{AttachContainerResults, LogOutput},
     models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkConnectRequest},
 };
 use futures_util::StreamExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use undoo_core::{Kind, Problem, Result};
 
@@ -211,7 +211,10 @@ async fn converse(
     // Fed while its answers are read: neither side may wait for the other with a full pipe.
     let feed = async {
         tokio::select! {
-            () = feed(input, order) => {}
+            // A mover that ended before it had read everything says why by its exit code.
+            fed = feed(input, order) => if let Err(error) = fed {
+                tracing::debug!(%error, "the mover did not take its whole order");
+            },
             () = over.cancelled() => {}
         }
     };
@@ -245,12 +248,8 @@ async fn converse(
     Ok(end)
 }
 
-/// Writes the order and closes. A mover that ended before it had read it says why by its exit code.
-pub(crate) async fn feed(mut input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>, order: &[u8]) {
-    if let Err(error) = input.write_all(order).await {
-        tracing::debug!(%error, "the container did not take its whole order");
-    }
-    if let Err(error) = input.shutdown().await {
-        tracing::debug!(%error, "standard input was closed already");
-    }
+/// Writes the order and closes.
+pub(crate) async fn feed(mut input: Pin<Box<dyn AsyncWrite + Send>>, order: &[u8]) -> std::io::Result<()> {
+    input.write_all(order).await?;
+    input.shutdown().await
 }

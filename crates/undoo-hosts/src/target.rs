@@ -23,6 +23,7 @@ use undoo_core::{Kind, Problem, Result};
 pub use crate::archive::Owner;
 pub use conf::{ConfFile, OdooConf};
 pub use database::DatabaseContainer;
+pub(crate) use database::all_containers;
 pub use find::compose_project;
 
 use crate::{
@@ -374,16 +375,35 @@ async fn home(docker: &Docker, container: &str, env: &EnvMap, user: &str) -> Res
     if let Some(home) = env.get("HOME") {
         return Ok(home.to_owned());
     }
+    Ok(passwd_entry(docker, container, user).await?.map_or_else(|| "/".into(), |(_, home)| home))
+}
+
+/// The numeric ids behind a container's user setting (`odoo`, `100`, `100:101`, `odoo:odoo`, or nothing
+/// for root). A group's name is not looked up: the user's own group stands for it.
+pub(crate) async fn user_ids(docker: &Docker, container: &str, user: &str) -> Result<Owner> {
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
+    let known = passwd_entry(docker, container, name).await?.map(|(owner, _)| owner);
+    let uid = match (known, name.parse()) {
+        (Some(owner), _) => owner.uid,
+        (None, Ok(uid)) => uid,
+        (None, Err(_)) => 0,
+    };
+    let gid = group.parse().unwrap_or_else(|_| known.map_or(0, |owner| owner.gid));
+    Ok(Owner { uid, gid })
+}
+
+/// The ids and the home directory of a user by name or number.
+async fn passwd_entry(docker: &Docker, container: &str, user: &str) -> Result<Option<(Owner, String)>> {
     let passwd =
         archive::read_file(docker, container, "/etc/passwd", LARGEST_FILE).await?.unwrap_or_default();
     let user = user.split(':').next().filter(|user| !user.is_empty()).unwrap_or("0");
-    let home = String::from_utf8_lossy(&passwd).lines().find_map(|line| {
+    Ok(String::from_utf8_lossy(&passwd).lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, uid, _, _, home, ..] = fields.as_slice() else { return None };
-        (*name == user || *uid == user).then(|| (*home).to_owned())
-    });
-    Ok(home.unwrap_or_else(|| "/".into()))
+        let [name, _, uid, gid, _, home, ..] = fields.as_slice() else { return None };
+        let owner = Owner { uid: uid.parse().ok()?, gid: gid.parse().ok()? };
+        (*name == user || *uid == user).then(|| (owner, (*home).to_owned()))
+    }))
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -190,8 +190,7 @@ fn last_command_with_odoo(script: &str) -> Vec<String> {
         shlex::split(script).unwrap_or_else(|| script.split_whitespace().map(str::to_owned).collect());
     words
         .split(|word| ["&&", "||", ";", "|", "&"].contains(&word.as_str()))
-        .filter(|command| command.iter().any(|word| is_odoo(word)))
-        .next_back()
+        .rfind(|command| command.iter().any(|word| is_odoo(word)))
         .map(<[String]>::to_vec)
         .unwrap_or_default()
 }

@@ -66,7 +66,12 @@ impl ConfFile {
 
     /// Sets an option in `[options]`.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
-        self.sections.entry("options".into()).or_default().insert(name.to_owned(), value.into());
+        self.set_in("options", name, value);
+    }
+
+    /// Sets an option in a section of its own.
+    pub(crate) fn set_in(&mut self, section: &str, name: &str, value: impl Into<String>) {
+        self.sections.entry(section.to_owned()).or_default().insert(name.to_owned(), value.into());
     }
 
     /// Takes an option out of `[options]`.
@@ -175,7 +180,7 @@ impl OdooConf {
                 all.set(option, value);
             }
         }
-        if sources.major.is_none_or(|major| major >= 19) {
+        if sources.major.is_some_and(|major| major >= 19) {
             for (variable, value) in sources.env {
                 match variable.strip_prefix("ODOO_") {
                     Some("RC" | "VERSION" | "DEV" | "SHA" | "RELEASE") | None => {}

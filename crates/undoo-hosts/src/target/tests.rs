@@ -10,7 +10,7 @@ fn mount(destination: &str, host_source: Option<&str>) -> Mount {
     }
 }
 
-fn container(mounts: Vec<Mount>) -> OdooContainer {
+pub(crate) fn container(mounts: Vec<Mount>) -> OdooContainer {
     let command = CommandLine::parse(&[], &["odoo".into()]);
     let env = BTreeMap::new();
     let conf = OdooConf::merge(ConfSources {

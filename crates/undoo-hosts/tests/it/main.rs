@@ -4,8 +4,12 @@
 //! This binary is static and is also the program that movers and agents of these tests run: with `play`
 //! and a role as arguments it plays that role instead of testing.
 
+mod agent;
+mod cleanup;
 mod mover;
+mod odoo;
 mod roles;
+mod service;
 mod support;
 mod target;
 
@@ -19,6 +23,14 @@ fn main() -> ExitCode {
         return roles::play(role, rest);
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [mover::trials(), target::trials()].into_iter().flatten().collect();
+    let trials = [
+        agent::trials(),
+        cleanup::trials(),
+        mover::trials(),
+        odoo::trials(),
+        service::trials(),
+        target::trials(),
+    ];
+    let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

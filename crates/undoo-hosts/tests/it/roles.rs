@@ -11,6 +11,8 @@ pub(crate) fn play(role: &str, rest: &[String]) -> ExitCode {
         "tell" => tell(),
         "linger" => linger(),
         "grow" => grow(),
+        "work" => work(),
+        "send-off" => send_off(rest),
         other => panic!("unknown role {other} {rest:?}"),
     }
 }
@@ -58,5 +60,35 @@ fn grow() -> ExitCode {
         std::io::stdout().flush().unwrap();
     }
     println!("{}", all.len());
+    ExitCode::SUCCESS
+}
+
+/// What an agent does: takes its order, then works for a while whoever listens.
+fn work() -> ExitCode {
+    let mut order = String::new();
+    std::io::stdin().read_to_string(&mut order).unwrap();
+    println!("order {} bytes", order.len());
+    println!("socket {}", std::path::Path::new(undoo_hosts::agent::SOCKET).exists());
+    for step in 1..=10 {
+        println!("step {step}");
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    eprintln!("done");
+    ExitCode::from(3)
+}
+
+/// On the host: starts an agent, tells its id, and then does nothing until it is killed.
+fn send_off(rest: &[String]) -> ExitCode {
+    let [volume, task] = rest else { panic!("two words are needed") };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let docker = undoo_hosts::Docker::connect(Default::default()).await.unwrap();
+        let labels = undoo_hosts::Labels::new(task, 1).on_target("acme-odoo");
+        let spec = undoo_hosts::mover::MoverSpec::new("postgres:15", &["play", "work"], labels);
+        let order = format!("s3cret-word{}", "x".repeat(200_000));
+        let agent = undoo_hosts::agent::start(&docker, &spec, volume, order.as_bytes()).await.unwrap();
+        println!("{}", agent.id);
+        std::future::pending::<()>().await;
+    });
     ExitCode::SUCCESS
 }

@@ -3,12 +3,17 @@
 use std::{collections::HashMap, future::Future};
 
 use bollard::{
-    models::{ContainerCreateBody, HostConfig, Mount, MountType, NetworkCreateRequest, VolumeCreateRequest},
+    exec::StartExecResults,
+    models::{
+        ContainerCreateBody, ExecConfig, HostConfig, Mount, MountType, NetworkCreateRequest,
+        VolumeCreateRequest,
+    },
     query_parameters::{
         CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
         UploadToContainerOptionsBuilder,
     },
 };
+use futures_util::StreamExt as _;
 use libtest_mimic::{Failed, Trial};
 use undoo_hosts::{Docker, DockerEndpoint};
 
@@ -105,15 +110,52 @@ impl Sandbox {
         self.docker.engine().start_container(name, None).await.unwrap();
     }
 
-    /// Has a container removed at the end that the code under test made.
-    pub(crate) fn also_remove_network(&self, name: &str) {
-        self.made.lock().unwrap().networks.push(name.to_owned());
+    /// A running container that does nothing; it ends at once when asked to.
+    pub(crate) async fn idle(&self, suffix: &str, mut body: ContainerCreateBody) -> String {
+        body.image.get_or_insert_with(|| POSTGRES.into());
+        body.entrypoint.get_or_insert_with(|| vec!["sleep".into(), "600".into()]);
+        body.stop_signal = Some("SIGKILL".into());
+        // The engine's default network is shared with everything on this machine.
+        body.host_config.get_or_insert_default().network_mode.get_or_insert_with(|| "none".into());
+        let name = self.create(suffix, body).await;
+        self.start(&name).await;
+        name
+    }
+
+    /// Runs a program in a container and gives its exit code and output.
+    pub(crate) async fn exec(&self, name: &str, words: &[&str]) -> (i64, String) {
+        let options = ExecConfig {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(words.iter().map(|word| (*word).to_owned()).collect()),
+            ..Default::default()
+        };
+        let engine = self.docker.engine();
+        let exec = engine.create_exec(name, options).await.unwrap().id;
+        let mut text = String::new();
+        if let StartExecResults::Attached { mut output, .. } = engine.start_exec(&exec, None).await.unwrap() {
+            while let Some(chunk) = output.next().await {
+                text.push_str(&chunk.unwrap().to_string());
+            }
+        }
+        (engine.inspect_exec(&exec).await.unwrap().exit_code.unwrap(), text)
     }
 
     /// Everything that `docker inspect` shows of a container.
     pub(crate) async fn inspect_text(&self, name: &str) -> String {
         let found = self.docker.engine().inspect_container(name, None).await.unwrap();
         serde_json::to_string(&found).unwrap()
+    }
+
+    /// Makes a symbolic link in a container.
+    pub(crate) async fn put_link(&self, name: &str, path: &str, to: &str) {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        archive.append_link(&mut header, path.trim_start_matches('/'), to).unwrap();
+        self.extract(name, archive.into_inner().unwrap()).await;
     }
 
     /// Writes a file into a container as `docker cp` does.
@@ -123,8 +165,12 @@ impl Sandbox {
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
         archive.append_data(&mut header, path.trim_start_matches('/'), text.as_bytes()).unwrap();
+        self.extract(name, archive.into_inner().unwrap()).await;
+    }
+
+    async fn extract(&self, name: &str, archive: Vec<u8>) {
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
-        let body = bollard::body_full(archive.into_inner().unwrap().into());
+        let body = bollard::body_full(archive.into());
         self.docker.engine().upload_to_container(name, Some(options), body).await.unwrap();
     }
 }
