@@ -3,7 +3,11 @@
 //! A problem names the thing, the cause and the next step. Libraries' errors ride along as its source
 //! and are logged; they are never pasted into the message.
 
-use std::error::Error as StdError;
+use std::{
+    collections::BTreeSet,
+    error::Error as StdError,
+    sync::{Mutex, PoisonError},
+};
 
 /// What sort of problem it is, for exit codes and HTTP statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -62,6 +66,11 @@ impl Problem {
         Self { kind, code, message: message.into(), remedy: remedy.into(), source: None }
     }
 
+    /// A problem that another process of ours has written down.
+    pub fn from_wire(kind: Kind, code: &str, message: String, remedy: String) -> Self {
+        Self { kind, code: known_code(code), message, remedy, source: None }
+    }
+
     /// Keeps the underlying error for the log.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -83,5 +92,36 @@ impl Problem {
             Kind::Stuck => 10,
             Kind::Cancelled => 130,
         }
+    }
+}
+
+/// Codes live as long as the process, so that they can be compared and matched as constants. Those that
+/// come over a wire are kept once each, and only so many: a mover that a hostile backup has taken over
+/// must not fill our memory with invented ones.
+fn known_code(code: &str) -> &'static str {
+    const MOST: usize = 1024;
+    const LONGEST: usize = 80;
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(code) = known.get(code) {
+        return code;
+    }
+    if known.len() >= MOST || code.len() > LONGEST {
+        return "unknown_code";
+    }
+    let code: &'static str = Box::leak(code.to_owned().into_boxed_str());
+    known.insert(code);
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_from_the_wire_is_kept_once_and_an_endless_one_is_not_kept() {
+        let code = |code: &str| Problem::from_wire(Kind::Invalid, code, String::new(), String::new()).code;
+        assert!(std::ptr::eq(code("a_code"), code("a_code")));
+        assert_eq!(code(&"x".repeat(1000)), "unknown_code");
     }
 }

@@ -201,6 +201,19 @@ impl Failure {
     }
 }
 
+impl Answer {
+    /// What a mover's last line says about its order; `None` for any other line.
+    pub fn outcome(self) -> Option<Result<serde_json::Value, Failure>> {
+        match self {
+            Self::Done { result } => Some(Ok(result)),
+            Self::Failed { kind, code, message, remedy, findings } => {
+                Some(Err(Failure { problem: Problem::from_wire(kind, &code, message, remedy), findings }))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Where answers go: standard output of a mover, progress bars of a command, a log.
 pub trait Audience: Send + Sync {
     /// Takes one answer. Must not block for long.

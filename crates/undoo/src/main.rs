@@ -1,3 +1,69 @@
-fn main() {
-    println!("Hello, world!");
+//! The binary: parses the command line, calls one command, turns its end into an exit code.
+
+mod agent;
+mod cli;
+mod commands;
+mod direct;
+mod docker;
+mod mover;
+mod place;
+mod relay;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use undoo_engine::order::{Answer, Audience, Failure};
+
+use cli::{Cli, Command};
+use ui::Ui;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Two TLS providers are linked in; the choice is made once, before anything connects.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("UNDOO_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    match cli.command {
+        Command::Mover => mover::run().await,
+        Command::CutoverAgent => agent::run().await,
+        command => {
+            let ui = Ui::new(wants_json(&command));
+            end(&ui, commands::run(command, &ui).await)
+        }
+    }
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Inspect(inspect) => inspect.json,
+        Command::Restore(restore) => restore.json,
+        Command::Undo(undo) => undo.on.json,
+        Command::Purge(purge) => purge.on.json,
+        Command::Resume(on) | Command::Verify(on) | Command::List(on) | Command::Release(on) => on.json,
+        Command::Mover | Command::CutoverAgent => true,
+    }
+}
+
+/// Says how it ended, and answers the exit code.
+fn end(ui: &Ui, outcome: Result<(), Failure>) -> ExitCode {
+    ui.settle();
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    let code = failure.problem.exit_code();
+    tracing::debug!(error = ?failure.problem, "failed");
+    if ui.is_json() {
+        ui.tell(Answer::failed(failure));
+    } else {
+        for finding in &failure.findings {
+            eprintln!("{}", ui::finding_lines(finding));
+        }
+        eprintln!("undoo: {} [{}]", failure.problem.message, failure.problem.code);
+        if !failure.problem.remedy.is_empty() {
+            eprintln!("       {}", failure.problem.remedy);
+        }
+    }
+    ExitCode::from(code)
 }

@@ -1,0 +1,197 @@
+//! The command line as people type it. Its help text is its manual.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Restores Odoo instances from backups: beside the live one, proven, swapped in, and undone if wrong.
+#[derive(Debug, Parser)]
+#[command(name = "undoo", version, about, after_long_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a defect of undoo itself
+  2    the command line could not be understood
+  3    the input is broken or not what it should be
+  4    refused: hostile input, or findings that nobody accepted
+  5    something that was named does not exist
+  6    a right or a password is missing
+  7    someone else is at work on the same target
+  8    a server did not answer, broke off or has no room: trying again may help
+  9    the restored system did not prove whole; the live one is as it was
+  10   stuck: the message has the command that goes on
+  130  cancelled";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what a backup is, what it needs and what is wrong with it, by reading as little as possible.
+    Inspect(Inspect),
+    /// Restore a backup: load it beside the live system, prove it, then swap it in.
+    Restore(Box<Restore>),
+    /// Bring back what the newest restore replaced; once more, and the restored pair is back.
+    Undo(Undo),
+    /// Finish a cutover that broke off, in the direction it was going.
+    Resume(OnTarget),
+    /// Match every attachment of a live system with its file, and hash every file.
+    Verify(OnTarget),
+    /// List the restores of a target and the pairs that are kept for undo.
+    List(OnTarget),
+    /// Release the mail and crons that a restore holds.
+    Release(OnTarget),
+    /// Remove kept pairs whose undo window is over.
+    Purge(Purge),
+    /// Carry out one order given as JSON on standard input. Started by undoo itself, in a container.
+    #[command(hide = true)]
+    Mover,
+    /// Carry out one cutover given as JSON on standard input. Started by undoo itself, in a container.
+    #[command(hide = true)]
+    CutoverAgent,
+}
+
+/// `undoo inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A path, a folder, an http(s):// URL or an s3://BUCKET/KEY URL (a KEY ending in / is a folder).
+    /// Credentials for S3 come from the AWS_* environment variables.
+    pub backup: String,
+    /// Print one JSON document instead of a page.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where to work.
+#[derive(Debug, Clone, Args)]
+pub struct TargetArgs {
+    /// URL of a PostgreSQL server, for an Odoo without Docker. The database in it is the target.
+    #[arg(long, value_name = "URL", requires = "filestore", env = "UNDOO_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// The database's own directory in Odoo's filestore: DATA_DIR/filestore/DATABASE.
+    #[arg(long, value_name = "DIR", requires = "database_url")]
+    pub filestore: Option<PathBuf>,
+    /// Without Docker: command that stops Odoo for the cutover.
+    #[arg(long, value_name = "COMMAND", requires = "database_url")]
+    pub stop_command: Option<String>,
+    /// Without Docker: command that starts Odoo after it.
+    #[arg(long, value_name = "COMMAND", requires = "database_url")]
+    pub start_command: Option<String>,
+    /// Without Docker: where Odoo answers, such as http://localhost:8069; it must, after a cutover.
+    #[arg(long, value_name = "URL", requires = "database_url")]
+    pub odoo_url: Option<String>,
+    /// Name of the database, where the target has several or is to get another one.
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+}
+
+/// A command about a target.
+#[derive(Debug, Args)]
+pub struct OnTarget {
+    /// docker:CONTAINER (an Odoo container) or compose:PROJECT.
+    #[arg(required_unless_present = "database_url")]
+    pub target: Option<String>,
+    /// Where to work.
+    #[command(flatten)]
+    pub place: TargetArgs,
+    /// Print JSON instead of a page.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `undoo restore`
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// A path, a folder, an http(s):// URL or an s3://BUCKET/KEY URL. Its layout is told by content.
+    pub backup: String,
+    /// docker:CONTAINER (an Odoo container) or compose:PROJECT.
+    #[arg(long, value_name = "TARGET", required_unless_present = "database_url")]
+    pub into: Option<String>,
+    /// Where to work.
+    #[command(flatten)]
+    pub place: TargetArgs,
+    /// Print the plan with every finding, and touch nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Restore the database only; live files stay.
+    #[arg(long, conflicts_with = "filestore_only")]
+    pub database_only: bool,
+    /// Restore the files only, adding to what is there; nothing is removed.
+    #[arg(long)]
+    pub filestore_only: bool,
+    /// What the restored database is for. Without it: recover when the backup is of this very instance,
+    /// else copy.
+    #[arg(long, value_name = "INTENT")]
+    pub intent: Option<Intent>,
+    /// Leave a copy able to send mail, run crons and charge cards.
+    #[arg(long)]
+    pub no_neutralize: bool,
+    /// Whether mail that waits and crons that are due are held until `undoo release`. [default: on when
+    /// recovering]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub hold_outgoing: Option<bool>,
+    /// Accept a finding by its code; may be given several times.
+    #[arg(long, value_name = "CODE")]
+    pub accept: Vec<String>,
+    /// Link live files of the right name and size without hashing them. The report says so.
+    #[arg(long)]
+    pub trust_size: bool,
+    /// When Odoo does not answer after the cutover, leave it so instead of swapping back.
+    #[arg(long)]
+    pub no_auto_rollback: bool,
+    /// Go live without booting Odoo on a clone first. The report says so.
+    #[arg(long)]
+    pub no_boot: bool,
+    /// Hours for which the replaced pair is kept.
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    pub undo_window: u32,
+    /// Connections that load.  [default: the processors there are, at most 8]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Answer yes to the question before the cutover.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Print JSON lines of progress, the last one with the report.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a restored database is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Intent {
+    /// The same instance at an earlier time: identity stays, outgoing mail is held.
+    Recover,
+    /// A second instance: new identity, neutralized.
+    Copy,
+    /// The same instance in another place; the source does not run any more.
+    Move,
+}
+
+/// `undoo undo`
+#[derive(Debug, Args)]
+pub struct Undo {
+    /// Where.
+    #[command(flatten)]
+    pub on: OnTarget,
+    /// Show what would come back and what was written since, and touch nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer yes to the question.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `undoo purge`
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// Where.
+    #[command(flatten)]
+    pub on: OnTarget,
+    /// One restore's kept pair, whatever its window.
+    #[arg(long, value_name = "ID")]
+    pub restore: Option<String>,
+}

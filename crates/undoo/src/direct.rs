@@ -1,0 +1,151 @@
+//! A target without Docker: the engine in this process, Odoo stopped and started by commands.
+
+use std::{path::Path, time::Duration};
+
+use tokio::process::Command;
+use undoo_core::{Kind, Problem, Result};
+use undoo_engine::{
+    health::{self, Patience},
+    home::Home,
+    order::Target,
+    pg::DatabaseAccess,
+    record::Record,
+    swap::{Services, Swap},
+};
+
+use crate::{cli::TargetArgs, place::Cutover, ui::Ui};
+
+/// A database server and a directory.
+pub struct DirectPlace {
+    target: Target,
+    services: Commands,
+}
+
+struct Commands {
+    stop: Option<String>,
+    start: Option<String>,
+    url: Option<String>,
+    database: String,
+}
+
+impl DirectPlace {
+    /// The place that `--database-url` and `--filestore` name.
+    ///
+    /// # Errors
+    /// `Invalid` when they do not make a target.
+    pub fn find(args: &TargetArgs) -> Result<Self> {
+        let (url, filestore) = match (&args.database_url, &args.filestore) {
+            (Some(url), Some(filestore)) => (url, filestore),
+            _ => return Err(invalid("no target was named", "name docker:CONTAINER, or --database-url with --filestore")),
+        };
+        let (admin, in_url) = DatabaseAccess::from_url(url)?;
+        let directory = filestore.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        let database = args.database.clone().or(in_url).or_else(|| directory.clone());
+        let (Some(database), Some(directory)) = (database, directory) else {
+            return Err(invalid("the database has no name", "put it into the URL, or give --database"));
+        };
+        if directory != database && args.database.is_none() {
+            return Err(invalid(
+                "the filestore's directory is not named like the database",
+                "give DATA_DIR/filestore/DATABASE: Odoo finds a filestore by its database's name",
+            ));
+        }
+        let root = filestore.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        let root = std::fs::canonicalize(root)
+            .map_err(|error| {
+                invalid("the directory of filestores does not exist", "create Odoo's data_dir/filestore first")
+                    .caused_by(error)
+            })?;
+        let target = Target {
+            owner: admin.user.clone(),
+            admin,
+            name: format!("--database-url … --filestore {}", filestore.display()),
+            database: database.clone(),
+            filestore_root: root,
+            files_owner: None,
+            database_pinned: false,
+            odoo_major: None,
+        };
+        let services = Commands {
+            stop: args.stop_command.clone(),
+            start: args.start_command.clone(),
+            url: args.odoo_url.clone(),
+            database,
+        };
+        Ok(Self { target, services })
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Cuts over in this process.
+    ///
+    /// # Errors
+    /// Those of [`Swap::make_live`].
+    pub async fn cut_over(&self, cutover: Cutover, ui: &Ui) -> Result<Record> {
+        let home = Home::of(&self.target.filestore_root);
+        let mut record = Record::read(&home, &cutover.id)?.ok_or_else(|| {
+            Problem::new(
+                Kind::Missing,
+                "restore_missing",
+                format!("there is no restore {} on the target", cutover.id),
+                "`undoo list` shows what there is",
+            )
+        })?;
+        let swap = Swap {
+            target: &self.target,
+            home: &home,
+            services: &self.services,
+            audience: ui,
+            auto_rollback: cutover.auto_rollback,
+            checkpoint: &|_, _| Ok(()),
+        };
+        swap.make_live(&mut record, cutover.to).await?;
+        Ok(record)
+    }
+}
+
+fn invalid(message: &str, remedy: &str) -> Problem {
+    Problem::new(Kind::Invalid, "target", message, remedy)
+}
+
+impl Services for Commands {
+    async fn stop(&self) -> Result<()> {
+        run(self.stop.as_deref(), "stop_command").await
+    }
+
+    async fn start(&self) -> Result<()> {
+        run(self.start.as_deref(), "start_command").await
+    }
+
+    async fn await_health(&self) -> Result<()> {
+        let Some(url) = &self.url else { return Ok(()) };
+        let base = url.trim_end_matches('/');
+        health::login_page(base, &self.database, Patience::default()).await.map(|_| ())
+    }
+}
+
+async fn run(command: Option<&str>, code: &'static str) -> Result<()> {
+    let Some(command) = command else { return Ok(()) };
+    let failed = |cause: String| {
+        Problem::new(
+            Kind::Unavailable,
+            code,
+            format!("`{command}` failed: {cause}"),
+            "mend the command, then run `undoo resume` or `undoo undo`",
+        )
+    };
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(300), shell.output())
+        .await
+        .map_err(|_| failed("it did not end within five minutes".into()))?
+        .map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(failed(format!("{}: {}", output.status, said.trim().lines().next_back().unwrap_or_default())))
+}

@@ -1,0 +1,125 @@
+//! A target as the command line works on it: in Docker, or directly.
+//!
+//! Commands speak to a [`Place`] and do not know which of the two it is.
+
+use serde_json::Value;
+use undoo_core::{Kind, Problem, RestoreId, Result, Side};
+use undoo_engine::{
+    health::Answered,
+    order::{Failure, Target},
+    orders::Order,
+    record::Record,
+    restore::Assignment,
+};
+
+use crate::{cli::TargetArgs, direct::DirectPlace, docker::DockerPlace, ui::Ui};
+
+/// Where a command works.
+pub enum Place {
+    /// An Odoo container and its database.
+    Docker(Box<DockerPlace>),
+    /// A database server and a directory, without Docker.
+    Direct(DirectPlace),
+}
+
+/// Which way a cutover goes, and how it is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Cutover {
+    /// The restore.
+    pub id: RestoreId,
+    /// The side to bring to life.
+    pub to: Side,
+    /// Whether an unhealthy Odoo makes it swap back.
+    pub auto_rollback: bool,
+    /// How long Odoo took to boot for the proof, in milliseconds.
+    pub booted_ms: Option<u64>,
+}
+
+impl Place {
+    /// Finds the place that the arguments name.
+    ///
+    /// # Errors
+    /// When it does not exist, or cannot be looked at.
+    pub async fn find(name: Option<&str>, args: &TargetArgs) -> Result<Self> {
+        match name {
+            Some(name) => DockerPlace::find(name, args).await.map(|place| Self::Docker(Box::new(place))),
+            None => DirectPlace::find(args).map(Self::Direct),
+        }
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Target {
+        match self {
+            Self::Docker(place) => place.target(),
+            Self::Direct(place) => place.target(),
+        }
+    }
+
+    /// Has an order carried out.
+    ///
+    /// # Errors
+    /// Those of the order, and of getting it done.
+    pub async fn order<T: serde::de::DeserializeOwned>(&self, order: Order, ui: &Ui) -> Result<T, Failure> {
+        let value: Value = match self {
+            Self::Docker(place) => place.order(order, ui).await?,
+            Self::Direct(_) => undoo_engine::orders::carry_out(order, ui).await?,
+        };
+        serde_json::from_value(value).map_err(|error| {
+            Problem::new(
+                Kind::Internal,
+                "answer",
+                "an order's answer is not what was asked for",
+                "see that both sides are the same version of undoo",
+            )
+            .caused_by(error)
+            .into()
+        })
+    }
+
+    /// Whether Odoo's own command can be run here against the staged database.
+    pub fn has_odoo(&self) -> bool {
+        matches!(self, Self::Docker(_))
+    }
+
+    /// Neutralizes the staged database by Odoo's own command.
+    ///
+    /// # Errors
+    /// `NotProven` with the end of Odoo's log.
+    pub async fn neutralize(&self, work: &Assignment) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.neutralize(work).await,
+            Self::Direct(_) => Err(no_odoo()),
+        }
+    }
+
+    /// Boots Odoo on the clone and asks it for its login page.
+    ///
+    /// # Errors
+    /// `NotProven` with the end of Odoo's log.
+    pub async fn prove(&self, work: &Assignment, ui: &Ui) -> Result<Answered, Failure> {
+        match self {
+            Self::Docker(place) => place.prove(work, ui).await,
+            Self::Direct(_) => Err(no_odoo().into()),
+        }
+    }
+
+    /// Cuts over.
+    ///
+    /// # Errors
+    /// Those of [`undoo_engine::swap::Swap::make_live`].
+    pub async fn cut_over(&self, cutover: Cutover, ui: &Ui) -> Result<Record, Failure> {
+        match self {
+            Self::Docker(place) => place.cut_over(cutover, ui).await,
+            Self::Direct(place) => Ok(place.cut_over(cutover, ui).await?),
+        }
+    }
+}
+
+fn no_odoo() -> Problem {
+    Problem::new(
+        Kind::NotProven,
+        "no_odoo_here",
+        "without Docker there is no Odoo at hand to run on the staged database",
+        "restore into docker:CONTAINER, or go without (--no-boot)",
+    )
+}

@@ -1,0 +1,90 @@
+//! A way from inside a mover to storage that listens on this machine's loopback only.
+//!
+//! A MinIO on `127.0.0.1` is nobody's but this machine's. For as long as a mover reads from it, its port
+//! is forwarded from the address by which the environment's network sees this machine, and no other.
+
+use std::net::IpAddr;
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use undoo_core::{Kind, Problem, Result};
+use undoo_storage::Access;
+use url::{Host, Url};
+
+/// A forwarded port; it closes when this is dropped.
+pub struct Relay {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Relay {
+    /// Forwards the port of `access`, and rewrites its address, if it is one of loopback.
+    ///
+    /// # Errors
+    /// `Unavailable` when no port can be opened on `gateway`.
+    pub async fn for_access(access: &mut Access, gateway: Option<IpAddr>) -> Result<Option<Self>> {
+        use secrecy::ExposeSecret;
+        let address = match access {
+            Access::Local { .. } => None,
+            Access::Http(http) => Some(http.url.expose_secret().to_owned()),
+            Access::S3(s3) => s3.endpoint.clone(),
+        };
+        let Some(mut url) = address.and_then(|address| Url::parse(&address).ok()) else { return Ok(None) };
+        if url.scheme() != "http" || !is_loopback(&url) {
+            return Ok(None);
+        }
+        let Some(gateway) = gateway else { return Ok(None) };
+        let to = format!("127.0.0.1:{}", url.port_or_known_default().unwrap_or(80));
+        let listener = TcpListener::bind((gateway, 0)).await.map_err(|error| unreachable(&url, error))?;
+        let port = listener.local_addr().map_err(|error| unreachable(&url, error))?.port();
+        // Both are of kinds that a URL with a host accepts.
+        let rewritten = url.set_ip_host(gateway).and_then(|()| url.set_port(Some(port)));
+        if rewritten.is_err() {
+            return Ok(None);
+        }
+        match access {
+            Access::Local { .. } => {}
+            Access::Http(http) => http.url = url.to_string().into(),
+            Access::S3(s3) => s3.endpoint = Some(url.to_string().trim_end_matches('/').to_owned()),
+        }
+        Ok(Some(Self { task: tokio::spawn(forward(listener, to)) }))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn unreachable(url: &Url, error: std::io::Error) -> Problem {
+    Problem::new(
+        Kind::Unavailable,
+        "relay",
+        format!("{} listens on loopback and could not be made reachable from the target", url.authority()),
+        "let the storage listen on an address that the target's network can reach",
+    )
+    .caused_by(error)
+}
+
+async fn forward(listener: TcpListener, to: String) {
+    while let Ok((mut near, _)) = listener.accept().await {
+        let to = to.clone();
+        tokio::spawn(async move {
+            let Ok(mut far) = TcpStream::connect(&to).await else { return };
+            if let Err(error) = tokio::io::copy_bidirectional(&mut near, &mut far).await {
+                tracing::debug!(%error, "a forwarded connection broke");
+            }
+        });
+    }
+}
