@@ -25,21 +25,18 @@ pub enum DockerEndpoint {
 }
 
 impl DockerEndpoint {
-    fn socket(&self) -> Result<PathBuf> {
-        match self {
-            Self::Socket(path) => Ok(path.clone()),
-            Self::Local => match std::env::var("DOCKER_HOST") {
-                Err(_) => Ok(PathBuf::from(USUAL_SOCKET)),
-                Ok(host) if host.is_empty() => Ok(PathBuf::from(USUAL_SOCKET)),
-                Ok(host) => host.strip_prefix("unix://").map(PathBuf::from).ok_or_else(|| {
-                    Problem::new(
-                        Kind::Invalid,
-                        "docker_host_unsupported",
-                        format!("DOCKER_HOST is {host:?}, which is not a socket of this machine."),
-                        "Set DOCKER_HOST to unix:///path/of/the/socket, or unset it.",
-                    )
-                }),
-            },
+    fn socket(&self, docker_host: Option<&str>) -> Result<PathBuf> {
+        match (self, docker_host) {
+            (Self::Socket(path), _) => Ok(path.clone()),
+            (Self::Local, None | Some("")) => Ok(PathBuf::from(USUAL_SOCKET)),
+            (Self::Local, Some(host)) => host.strip_prefix("unix://").map(PathBuf::from).ok_or_else(|| {
+                Problem::new(
+                    Kind::Invalid,
+                    "docker_host_unsupported",
+                    format!("DOCKER_HOST is {host:?}, which is not a socket of this machine."),
+                    "Set DOCKER_HOST to unix:///path/of/the/socket, or unset it.",
+                )
+            }),
         }
     }
 }
@@ -57,7 +54,7 @@ impl Docker {
     /// # Errors
     /// `docker_unavailable` where nobody answers, `docker_denied` where the socket may not be opened.
     pub async fn connect(endpoint: DockerEndpoint) -> Result<Self> {
-        let socket = endpoint.socket()?;
+        let socket = endpoint.socket(std::env::var("DOCKER_HOST").ok().as_deref())?;
         let shown = socket.display().to_string();
         // Tried apart from the library's own attempt because only here the reason is still an I/O error.
         if let Err(error) = tokio::net::UnixStream::connect(&socket).await {
@@ -168,4 +165,25 @@ pub(crate) fn is_unchanged(error: &EngineError) -> bool {
 pub(crate) fn is_being_removed(error: &EngineError) -> bool {
     matches!(error, EngineError::DockerResponseServerError { status_code: 409, message }
         if message.contains("already in progress"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_host_names_a_socket_or_is_refused() {
+        let socket = |host| DockerEndpoint::Local.socket(host).map(|path| path.display().to_string());
+        assert_eq!(socket(None).unwrap(), USUAL_SOCKET);
+        assert_eq!(socket(Some("unix:///run/user/1000/docker.sock")).unwrap(), "/run/user/1000/docker.sock");
+        assert_eq!(socket(Some("tcp://10.0.0.1:2375")).unwrap_err().code, "docker_host_unsupported");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_a_problem_that_names_it() {
+        let endpoint = DockerEndpoint::Socket("/nonexistent/docker.sock".into());
+        let problem = Docker::connect(endpoint).await.unwrap_err();
+        assert_eq!(problem.code, "docker_unavailable");
+        assert!(problem.message.contains("/nonexistent/docker.sock"), "{}", problem.message);
+    }
 }

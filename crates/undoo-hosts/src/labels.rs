@@ -13,6 +13,9 @@ pub const LABEL_ROLE: &str = "sh.undoo.role";
 /// The name of the Odoo container that the task works on.
 pub const LABEL_TARGET: &str = "sh.undoo.target";
 
+/// The task (of epoch 0) of containers that inspection asks something; they last seconds.
+pub const INSPECTION_TASK: &str = "inspection";
+
 /// What a container, network or volume of ours is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -9,6 +9,8 @@
 //! never touch a container that Undoo did not create except to stop, start or connect it when asked, and
 //! never put a secret where `docker inspect` shows it: arguments, environment and labels.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
+
 pub mod agent;
 mod archive;
 pub mod binary;
@@ -23,4 +25,4 @@ pub mod service;
 pub mod target;
 
 pub use docker::{Docker, DockerEndpoint};
-pub use labels::{LABEL_EPOCH, LABEL_ROLE, LABEL_TARGET, LABEL_TASK, Labels, Role};
+pub use labels::{INSPECTION_TASK, LABEL_EPOCH, LABEL_ROLE, LABEL_TARGET, LABEL_TASK, Labels, Role};

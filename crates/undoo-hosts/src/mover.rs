@@ -48,7 +48,8 @@ pub struct MoverSpec {
     pub image: String,
     /// The networks to be in, by name; none: no network at all.
     pub networks: Vec<String>,
-    /// The container whose mounts it gets, at the same paths with the same rights.
+    /// The container whose mounts it gets, at the same paths with the same rights; Docker's socket is
+    /// hidden if it is among them.
     pub volumes_from: Option<String>,
     /// Further mounts.
     pub binds: Vec<Bind>,
@@ -129,13 +130,24 @@ pub(crate) async fn create(
     role: Role,
 ) -> Result<Scratch> {
     let mut mounted: Vec<String> = spec.binds.iter().map(|bind| bind.target.clone()).collect();
+    let mut hidden = Vec::new();
     if let Some(other) = &spec.volumes_from {
-        let found = inspect(docker, other).await?;
-        mounted.extend(found.mounts.into_iter().flatten().filter_map(|mount| mount.destination));
+        for mount in inspect(docker, other).await?.mounts.into_iter().flatten() {
+            let Some(destination) = mount.destination else { continue };
+            let is_socket = mount.source.is_some_and(|source| source.ends_with("docker.sock"));
+            if is_socket && !mounted.contains(&destination) {
+                hidden.push(Bind {
+                    source: "/dev/null".into(),
+                    target: destination.clone(),
+                    read_only: true,
+                });
+            }
+            mounted.push(destination);
+        }
     }
     let mut mounts = scratch::cover_image_volumes(docker, &spec.image, &mounted, Cover::ReadOnly).await?;
     mounts.push(binary::mount(binary_volume, true));
-    mounts.extend(spec.binds.iter().map(scratch::bind));
+    mounts.extend(spec.binds.iter().chain(&hidden).map(scratch::bind));
     let (first, others) = match spec.networks.split_first() {
         Some((first, others)) => (first.clone(), others),
         None => ("none".to_owned(), Default::default()),

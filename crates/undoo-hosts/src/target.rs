@@ -207,7 +207,8 @@ pub async fn inspect_odoo(docker: &Docker, container: &str) -> Result<OdooContai
         .or_else(|| env.get("ODOO_RC").map(str::to_owned))
         .unwrap_or_else(|| USUAL_CONF.to_owned());
     let file = read_conf(docker, &id, &conf_path).await?;
-    let official = official_entrypoint(docker, &id, &entrypoint, &env).await?;
+    let words: Vec<String> = entrypoint.iter().chain(config.cmd.iter().flatten()).cloned().collect();
+    let official = official_entrypoint(docker, &id, &words, &env).await?;
     let conf = OdooConf::merge(ConfSources {
         command: &command,
         env: &env.0,
@@ -350,12 +351,13 @@ async fn read_conf(docker: &Docker, container: &str, path: &str) -> Result<Optio
 async fn official_entrypoint(
     docker: &Docker,
     container: &str,
-    entrypoint: &[String],
+    words: &[String],
     env: &EnvMap,
 ) -> Result<Option<OfficialEntrypoint>> {
-    let Some(path) = entrypoint.first().filter(|path| path.ends_with("entrypoint.sh")) else {
+    let Some((path, command)) = words.split_first() else { return Ok(None) };
+    if !path.ends_with("entrypoint.sh") || !OfficialEntrypoint::adds_to(command) {
         return Ok(None);
-    };
+    }
     let script = archive::read_file(docker, container, path, LARGEST_FILE).await?.unwrap_or_default();
     if !String::from_utf8_lossy(&script).contains("DB_ARGS") {
         return Ok(None);

@@ -234,6 +234,11 @@ const LIBPQ: [(&str, &str); 6] = [
 ];
 
 impl OfficialEntrypoint {
+    /// Whether it adds its arguments to this command; any other it runs as it is.
+    pub(crate) fn adds_to(command: &[String]) -> bool {
+        command.first().is_some_and(|first| first == "odoo" || first.starts_with('-'))
+    }
+
     fn arguments(&self, env: &BTreeMap<String, String>) -> Vec<(String, String)> {
         let first = |names: &[&str], default: &str| {
             names

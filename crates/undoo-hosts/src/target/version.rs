@@ -8,7 +8,7 @@ use undoo_core::Result;
 use super::{EnvMap, command::CommandLine};
 use crate::{
     docker::Docker,
-    labels::Role,
+    labels::{INSPECTION_TASK, Labels, Role},
     scratch::{self, Scratch},
 };
 
@@ -68,7 +68,7 @@ async fn ask(docker: &Docker, image_id: &str, command: &CommandLine) -> Result<O
         image: Some(image_id.to_owned()),
         entrypoint: Some(vec![program]),
         cmd: Some(words.chain(["--version".to_owned()]).collect()),
-        labels: Some(HashMap::from([(crate::LABEL_ROLE.to_owned(), Role::Question.as_str().to_owned())])),
+        labels: Some(Labels::new(INSPECTION_TASK, 0).to_map(Role::Question)),
         host_config: Some(HostConfig {
             network_mode: Some("none".into()),
             mounts: Some(

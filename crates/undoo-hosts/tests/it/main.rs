@@ -4,6 +4,8 @@
 //! This binary is static and is also the program that movers and agents of these tests run: with `play`
 //! and a role as arguments it plays that role instead of testing.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod agent;
 mod cleanup;
 mod mover;

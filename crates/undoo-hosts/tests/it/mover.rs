@@ -46,7 +46,10 @@ async fn a_mover_reads_its_order_and_answers_by_lines_without_rights_it_does_not
             "other",
             ContainerCreateBody {
                 image: Some(POSTGRES.into()),
-                host_config: support::host_with(&network, vec![support::volume_mount(&volume, "/shared")]),
+                host_config: support::host_with(
+                    &network,
+                    vec![support::volume_mount(&volume, "/shared"), support::docker_socket()],
+                ),
                 ..Default::default()
             },
         )

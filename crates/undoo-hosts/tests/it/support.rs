@@ -30,10 +30,7 @@ macro_rules! trials {
 }
 pub(crate) use trials;
 
-pub(crate) fn trial<F: Future<Output = ()>>(name: &str, test: fn(Sandbox) -> F) -> Trial
-where
-    F: 'static,
-{
+pub(crate) fn trial<F: Future<Output = ()> + 'static>(name: &str, test: fn(Sandbox) -> F) -> Trial {
     let name = name.trim_start_matches("it::").to_owned();
     Trial::test(name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -213,6 +210,15 @@ pub(crate) fn volume_mount(volume: &str, target: &str) -> Mount {
         target: Some(target.into()),
         source: Some(volume.into()),
         typ: Some(MountType::VOLUME),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn docker_socket() -> Mount {
+    Mount {
+        target: Some(undoo_hosts::agent::SOCKET.into()),
+        source: Some(undoo_hosts::agent::SOCKET.into()),
+        typ: Some(MountType::BIND),
         ..Default::default()
     }
 }

@@ -66,6 +66,14 @@ fn the_official_entrypoint_falls_back_to_db_and_odoo() {
 }
 
 #[test]
+fn the_official_entrypoint_leaves_other_commands_alone() {
+    let adds_to = |word: &str| OfficialEntrypoint::adds_to(&[word.to_owned()]);
+    assert!(adds_to("odoo") && adds_to("--") && adds_to("--dev=all"));
+    assert!(!adds_to("bash") && !adds_to("/usr/bin/odoo"));
+    assert!(!OfficialEntrypoint::adds_to(&[]));
+}
+
+#[test]
 fn the_variables_of_libpq_beat_the_file_since_odoo_19_only() {
     let file = "[options]\ndb_host = file\n";
     let variables = [("PGHOST", "env"), ("PGUSER", "role")];
