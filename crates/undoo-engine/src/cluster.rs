@@ -170,7 +170,11 @@ async fn live(target: &Target, client: &Client, major: u32) -> Result<Option<Liv
     }))
 }
 
-async fn sessions(database: &str, client: &Client) -> Result<Vec<Session>> {
+/// Who is connected to a database, besides us.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn sessions(database: &str, client: &Client) -> Result<Vec<Session>> {
     let rows = client
         .query(
             "SELECT coalesce(usename::text, ''), coalesce(application_name, ''), host(client_addr) \

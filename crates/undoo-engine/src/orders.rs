@@ -6,6 +6,7 @@ use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 use undoo_storage::StorageOrder;
 
 use crate::{
+    cluster,
     health::{self, Patience},
     home::Home,
     order::{Audience, Failure, Target},
@@ -92,6 +93,11 @@ pub enum Order {
         /// The role.
         owner: String,
     },
+    /// Say from which addresses there are sessions on the target's database. Answers them.
+    Sessions {
+        /// The target.
+        target: Target,
+    },
     /// Let go held mail and crons of the newest restore. Answers how many of each.
     Release {
         /// The target.
@@ -155,6 +161,11 @@ pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, F
         Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
         Order::Purge { target, id } => value(&purge(&target, id).await?)?,
         Order::Databases { access, owner } => value(&databases(&access, &owner).await?)?,
+        Order::Sessions { target } => {
+            let server = target.admin.connect("postgres").await?;
+            let sessions = cluster::sessions(&target.database, &server).await?;
+            value(&sessions.into_iter().filter_map(|session| session.address).collect::<Vec<_>>())?
+        }
         Order::Release { target } => {
             let record = newest(&target)?;
             let (mails, crons) = restore::release(&target, &record).await?;

@@ -91,6 +91,8 @@ pub struct Network {
     pub id: String,
     /// The container's address in it; `None` while it is stopped.
     pub ip: Option<IpAddr>,
+    /// The Docker host's address in it; `None` while the container is stopped.
+    pub gateway: Option<IpAddr>,
     /// Names by which others find the container there.
     pub aliases: Vec<String>,
 }
@@ -286,6 +288,15 @@ pub(crate) fn compose_service(labels: &HashMap<String, String>) -> Option<Compos
     })
 }
 
+/// The address of a running container in the first of its networks; `None` while it is stopped.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn address(docker: &Docker, container: &str) -> Result<Option<IpAddr>> {
+    let found = inspect(docker, container).await?;
+    Ok(if is_running(&found) { networks(&found).into_iter().find_map(|network| network.ip) } else { None })
+}
+
 pub(crate) fn networks(found: &ContainerInspectResponse) -> Vec<Network> {
     let networks = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let mut networks: Vec<Network> = networks
@@ -295,6 +306,7 @@ pub(crate) fn networks(found: &ContainerInspectResponse) -> Vec<Network> {
             name: name.clone(),
             id: endpoint.network_id.clone().unwrap_or_default(),
             ip: endpoint.ip_address.as_deref().and_then(|ip| ip.parse().ok()),
+            gateway: endpoint.gateway.as_deref().and_then(|ip| ip.parse().ok()),
             aliases: endpoint.aliases.clone().unwrap_or_default(),
         })
         .collect();

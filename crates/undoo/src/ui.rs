@@ -18,6 +18,8 @@ pub enum Ui {
     Terminal(Mutex<Option<(Phase, ProgressBar)>>),
     /// A line for each phase on standard error.
     Plain(Mutex<Option<Phase>>),
+    /// Nothing: for orders that only ask.
+    Quiet,
 }
 
 impl Ui {
@@ -30,6 +32,11 @@ impl Ui {
         } else {
             Self::Plain(Mutex::new(None))
         }
+    }
+
+    /// Shows nothing.
+    pub fn quiet() -> Self {
+        Self::Quiet
     }
 
     /// Whether a program reads the output.
@@ -49,6 +56,7 @@ impl Ui {
                 }
             }
             Self::Plain(_) => eprintln!("{line}"),
+            Self::Quiet => {}
         }
     }
 
@@ -63,7 +71,7 @@ impl Ui {
 
     fn phase(&self, next: Phase) {
         match self {
-            Self::Json => {}
+            Self::Json | Self::Quiet => {}
             Self::Terminal(bar) => {
                 let mut shown = bar.lock().unwrap_or_else(PoisonError::into_inner);
                 if shown.as_ref().is_some_and(|(phase, _)| *phase == next) {

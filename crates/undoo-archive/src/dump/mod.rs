@@ -4,7 +4,9 @@
 //! sequence of [`DumpEvent`]s (statements, blocks of `COPY` rows, large objects) without running or
 //! judging anything; whether a statement may run is decided on its text, by those who load it.
 
+pub mod code;
 pub mod custom;
+pub mod mend;
 pub mod plain;
 pub mod sql;
 pub mod statement;

@@ -48,6 +48,8 @@ pub struct Loaded {
     pub unheld: Vec<Unheld>,
     /// What was changed on the way, with how often.
     pub mends: BTreeMap<String, u64>,
+    /// Functions of unknown code that someone accepted.
+    pub confined: Vec<String>,
     /// Seconds for definitions and rows.
     pub data_seconds: f64,
     /// Seconds for indexes, keys and statistics.
@@ -93,7 +95,7 @@ impl Load<'_> {
             (Err(failure), Err(problem)) if failure.problem.code == read::NOBODY_TAKES => Err(problem.into()),
             (Err(failure), _) => Err(failure),
             (Ok(_), Err(problem)) => Err(problem.into()),
-            (Ok(read), Ok(loaded)) => Ok((Loaded { mends: read.mends, ..loaded }, read.findings)),
+            (Ok(read), Ok(loaded)) => Ok((Loaded { mends: read.mends, confined: read.confined, ..loaded }, read.findings)),
         }
     }
 
@@ -180,6 +182,7 @@ impl Load<'_> {
             bytes: tally.bytes,
             unheld,
             mends: BTreeMap::new(),
+            confined: Vec::new(),
             data_seconds,
             post_data_seconds: began.elapsed().as_secs_f64() - data_seconds,
         })

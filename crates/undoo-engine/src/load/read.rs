@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashSet};
 use tokio::sync::mpsc;
 use undoo_archive::dump::{
     DumpEvent, DumpStream, Origin, Statement,
+    code::{Verdict, inspect_code},
+    mend::{Decision, Mends, Target, decide},
     statement::{Classified, QualifiedName, Section, classify},
 };
 use undoo_core::{Finding, Kind, Problem, Result};
@@ -21,14 +23,15 @@ pub(super) const NOBODY_TAKES: &str = "load_gone";
 
 /// What judges the dump's statements.
 pub struct Judge {
-    server_major: u32,
+    target: Target,
     accept: Vec<String>,
 }
 
 impl Judge {
     /// A judge for a server of this major version, and the codes that a person has accepted.
     pub fn new(server_major: u32, accept: &[String]) -> Self {
-        Self { server_major, accept: accept.to_vec() }
+        let schemas = std::iter::once("public".to_owned()).collect();
+        Self { target: Target { server_major, schemas }, accept: accept.to_vec() }
     }
 }
 
@@ -39,6 +42,8 @@ pub struct Read {
     pub mends: BTreeMap<String, u64>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Functions of unknown code that someone accepted: they must not run with a superuser's rights.
+    pub confined: Vec<String>,
 }
 
 /// Reads a dump to its end.
@@ -50,11 +55,19 @@ pub fn read(
     judge: Judge,
     queue: &mpsc::Sender<Work>,
 ) -> Result<Read, Failure> {
-    let mut reader = Reader { judge, queue, read: Read::default(), after_data: false, late: HashSet::new() };
+    let mut reader = Reader {
+        judge,
+        queue,
+        read: Read::default(),
+        mends: Mends::default(),
+        after_data: false,
+        late: HashSet::new(),
+    };
     while let Some(event) = dump.next_event()? {
         reader.event(event)?;
     }
-    let Reader { judge, read, .. } = reader;
+    let Reader { judge, mut read, mends, .. } = reader;
+    read.mends = mends.iter().map(|(mend, times)| (mend.code.to_owned(), times)).collect();
     match Failure::of(&read.findings, &judge.accept) {
         Some(failure) => Err(failure),
         None => Ok(read),
@@ -65,6 +78,7 @@ struct Reader<'a> {
     judge: Judge,
     queue: &'a mpsc::Sender<Work>,
     read: Read,
+    mends: Mends,
     /// Whether statements of the part after the data have been seen.
     after_data: bool,
     /// Relations that are made after the data; what is built on them must come later still.
@@ -100,24 +114,28 @@ impl Reader<'_> {
 
     fn statement(&mut self, statement: Statement) -> Result<()> {
         let classified = classify(&statement.sql)?;
-        use Classified as C;
-        match classified {
-            C::Setting { .. }
-            | C::SearchPath { .. }
-            | C::OwnerTo
-            | C::Privileges
-            | C::DefaultPrivileges
-            | C::CommentOnExtension { .. }
-            | C::CommentOnSchema { .. }
-            | C::CreateLanguage { .. }
-            | C::PlannerStatistics
-            | C::DatabaseProperty => {
-                *self.read.mends.entry("skipped".into()).or_default() += 1;
+        for code in inspect_code(&classified, &statement.sql) {
+            if let (Classified::CreateFunction { name, .. }, Verdict::NeedsAcceptance) =
+                (&classified, code.verdict)
+            {
+                self.read.confined.push(name.quoted());
+            }
+            self.read.findings.extend(code.finding());
+        }
+        if let Classified::CreateExtension { name, .. } = &classified {
+            self.send(Work::Extension { name: name.clone() })?;
+        }
+        match decide(&classified, &self.judge.target) {
+            Decision::Run => self.sort(classified, statement),
+            Decision::Skip(mend) => {
+                self.mends.count(mend, 1);
                 Ok(())
             }
-            C::CreateSchema { name } if name == "public" => Ok(()),
-            C::CreateExtension { name, .. } => self.send(Work::Extension { name }),
-            classified => self.sort(classified, statement),
+            Decision::Drop(finding) => {
+                self.read.findings.push(finding);
+                Ok(())
+            }
+            Decision::Refuse(problem) => Err(problem),
         }
     }
 
