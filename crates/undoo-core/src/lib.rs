@@ -6,8 +6,10 @@
 
 pub mod finding;
 pub mod id;
+pub mod pair;
 pub mod problem;
 
 pub use finding::{Finding, Severity};
 pub use id::RestoreId;
+pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};

@@ -7,6 +7,7 @@
 pub mod custom;
 pub mod plain;
 pub mod sql;
+pub mod statement;
 
 use undoo_core::Result;
 

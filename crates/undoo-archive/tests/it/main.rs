@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod custom;
+mod custom_craft;
+mod custom_postgres;
 mod layout;
 mod layout_craft;
+mod plain;
 mod tar;
 mod zip;
 mod zip_craft;

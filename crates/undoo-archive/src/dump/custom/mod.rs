@@ -15,6 +15,7 @@
 
 mod block;
 mod input;
+mod inserts;
 mod keywords;
 mod rows;
 mod script;
@@ -28,6 +29,7 @@ pub use self::toc::{Compression, MAX_ENTRIES, MAX_STRING, MAX_TOC, Section, TocE
 use self::{
     block::Block,
     input::{Input, broken, truncated},
+    inserts::Inserts,
     rows::Rows,
     script::{Pass, Script, restore_pass},
     toc::Front,
@@ -64,6 +66,8 @@ enum Source {
     Between(Input),
     /// Within the rows of a table.
     Rows(Box<Rows>),
+    /// Within the statements that stand for the rows of the table with this dump id.
+    Inserts(Box<Inserts>, i32),
     /// Before the OID of a large object, or the 0 that ends their block.
     LargeObjects(Input),
     /// Within a large object.
@@ -135,6 +139,14 @@ impl CustomDump {
                     };
                     return Ok(Some(event.unwrap_or(DumpEvent::CopyEnd)));
                 }
+                Source::Inserts(mut inserts, entry) => match inserts.next_statement()? {
+                    Some(sql) => {
+                        self.source = Source::Inserts(inserts, entry);
+                        let statement = Statement { sql, origin: Origin::Entry(entry) };
+                        return Ok(Some(DumpEvent::Statement(statement)));
+                    }
+                    None => self.source = Source::Between(inserts.into_input()),
+                },
                 Source::LargeObjects(mut input) => match input.oid("its large objects")? {
                     0 => self.source = Source::Between(input),
                     oid => {
@@ -276,12 +288,9 @@ impl CustomDump {
         }
         let sql = entry.copy_stmt.trim().to_owned();
         if sql.is_empty() {
-            return Err(Problem::new(
-                Kind::Invalid,
-                "dump_inserts",
-                format!("the custom dump holds {} as INSERT statements, not as rows", entry.describe()),
-                "dump the database again without --inserts, --column-inserts and --rows-per-insert",
-            ));
+            let block = Block::new(input, self.front.compression)?;
+            self.source = Source::Inserts(Box::new(Inserts::new(block)), entry.dump_id);
+            return Ok(None);
         }
         if !is_single_statement(&sql) {
             return Err(Problem::new(

@@ -1,0 +1,1 @@
+//! Plain dumps made by the real pg_dump.

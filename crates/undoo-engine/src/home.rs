@@ -1,0 +1,230 @@
+//! What a restore keeps on the target: its record, its journal, its parked directories.
+//!
+//! Everything lives in `.undoo` inside the directory of filestores, so that it is on the same file
+//! system as the live filestore (renames and hard links need that), goes where the volume goes, and is
+//! there when the machine that ordered the restore is not. Every write is on disk before it counts.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use undoo_core::{Kind, Problem, RestoreId, Result, Side};
+
+/// The file in a filestore directory that says which side of which restore it is.
+pub const MARKER: &str = ".undoo-pair";
+
+/// The directory `.undoo` of a target.
+#[derive(Debug, Clone)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// The home inside Odoo's directory of filestores. Nothing is created yet.
+    pub fn of(filestore_root: &Path) -> Self {
+        Self { root: filestore_root.join(".undoo") }
+    }
+
+    /// The restore's own directory.
+    pub fn restore(&self, id: &RestoreId) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+
+    /// Where a side's filestore waits while it is not live.
+    pub fn parked(&self, id: &RestoreId, side: Side) -> PathBuf {
+        self.restore(id).join(side.word())
+    }
+
+    /// The private data directory of the Odoo that proves the restored side.
+    pub fn proof(&self, id: &RestoreId) -> PathBuf {
+        self.restore(id).join("proof")
+    }
+
+    /// Creates the restore's directory, readable by nobody else: it will hold customers' files.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file system refuses.
+    pub fn create(&self, id: &RestoreId) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = self.restore(id);
+        // Odoo's own user must be able to pass through: a parked directory becomes its live one.
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(&path).map_err(at("create", &path))?;
+        sync_directory(&self.root).map_err(at("sync", &self.root))
+    }
+
+    /// Writes a document of the restore, atomically and durably.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file system refuses; the previous document then still stands.
+    pub fn write<T: Serialize>(&self, id: &RestoreId, name: &str, document: &T) -> Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let directory = self.restore(id);
+        let path = directory.join(name);
+        let draft = directory.join(format!("{name}.new"));
+        let write = || -> io::Result<()> {
+            let mut file =
+                File::options().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
+            serde_json::to_writer_pretty(&mut file, document)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+            sync_directory(&directory)
+        };
+        write().map_err(at("write", &path))
+    }
+
+    /// Reads a document of the restore; `None` when it was never written.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read, `Invalid` when it is not what was written.
+    pub fn read<T: DeserializeOwned>(&self, id: &RestoreId, name: &str) -> Result<Option<T>> {
+        let path = self.restore(id).join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at("read", &path)(error)),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            Problem::new(
+                Kind::Invalid,
+                "record_unreadable",
+                format!("{} is not a record of this version", path.display()),
+                "use the version of undoo that wrote it",
+            )
+            .caused_by(error)
+        })
+    }
+
+    /// Adds a line to the restore's journal; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file system refuses: the step must not be taken then.
+    pub fn journal<T: Serialize>(&self, id: &RestoreId, entry: &T) -> Result<()> {
+        let path = self.restore(id).join("journal.jsonl");
+        let write = || -> io::Result<()> {
+            let mut line = serde_json::to_vec(entry)?;
+            line.push(b'\n');
+            let mut file = File::options().create(true).append(true).open(&path)?;
+            file.write_all(&line)?;
+            file.sync_all()
+        };
+        write().map_err(at("write", &path))
+    }
+
+    /// Ids of all restores that have left something here, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable` when the directory cannot be read.
+    pub fn restores(&self) -> Result<Vec<RestoreId>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(at("read", &self.root)(error)),
+        };
+        let mut ids: Vec<RestoreId> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Removes the restore's directory with everything in it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file system refuses.
+    pub fn remove(&self, id: &RestoreId) -> Result<()> {
+        remove_tree(&self.restore(id))
+    }
+}
+
+/// What stands in a marker file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The restore.
+    pub restore: RestoreId,
+    /// Which side of it this directory is.
+    pub side: Side,
+}
+
+/// Marks a filestore directory as one side of a restore, durably.
+///
+/// # Errors
+/// `Unavailable` when the file system refuses.
+pub fn mark(directory: &Path, marker: Marker) -> Result<()> {
+    let path = directory.join(MARKER);
+    let draft = directory.join(format!("{MARKER}.new"));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&draft)?;
+        serde_json::to_writer(&mut file, &marker)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        sync_directory(directory)
+    };
+    write().map_err(at("write", &path))
+}
+
+/// Reads the marker of a directory; `None` for one without, or without a readable one.
+pub fn marker(directory: &Path) -> Option<Marker> {
+    serde_json::from_slice(&fs::read(directory.join(MARKER)).ok()?).ok()
+}
+
+/// Removes a tree; one that does not exist is removed already.
+///
+/// # Errors
+/// `Unavailable` when the file system refuses.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(at("remove", path)(error)),
+    }
+}
+
+/// Makes renames and new names in a directory durable.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// An I/O error as a problem that names what was done to which path.
+pub fn at(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Problem {
+    let path = path.display().to_string();
+    move |error| {
+        let (code, remedy) = match error.kind() {
+            io::ErrorKind::StorageFull => ("disk_full", "make room on that disk, then run it again"),
+            io::ErrorKind::PermissionDenied => ("file_rights", "run as a user that may do this"),
+            _ => ("file_system", "see the machine's log for that disk"),
+        };
+        Problem::new(Kind::Unavailable, code, format!("cannot {doing} {path}: {error}"), remedy)
+            .caused_by(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_was_never_written_is_none_and_a_written_one_comes_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (home, id) = (Home::of(directory.path()), RestoreId::generate());
+        home.create(&id).expect("created");
+        assert_eq!(home.read::<String>(&id, "plan.json").expect("readable"), None);
+        home.write(&id, "plan.json", &"a plan").expect("written");
+        assert_eq!(home.read::<String>(&id, "plan.json").expect("readable").as_deref(), Some("a plan"));
+        assert_eq!(home.restores().expect("listed"), vec![id]);
+    }
+
+    #[test]
+    fn a_directory_knows_which_side_it_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(marker(directory.path()), None);
+        let wanted = Marker { restore: RestoreId::generate(), side: Side::Replaced };
+        mark(directory.path(), wanted).expect("marked");
+        assert_eq!(marker(directory.path()), Some(wanted));
+    }
+}

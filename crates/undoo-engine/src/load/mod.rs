@@ -1,0 +1,296 @@
+//! Loading a dump into a staged database.
+//!
+//! A thread reads and judges the dump ([`read`]) and hands work through a bounded channel to the
+//! sessions here: definitions on one of them, rows on all ([`copy`]), indexes and keys on all
+//! ([`post`]). Nothing is written to disk on our side, and memory does not grow with the dump.
+
+mod copy;
+mod post;
+pub mod read;
+mod session;
+mod work;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
+use undoo_archive::dump::{DumpStream, statement::QualifiedName};
+use undoo_core::{Finding, Kind, Problem, Result};
+
+pub use post::{Unheld, UnheldState};
+
+use crate::{
+    cluster::Cluster,
+    order::{Answer, Audience, Failure, Options, Phase},
+    pg::{self, DatabaseAccess},
+    stage::Staged,
+};
+use copy::Copier;
+use post::PostLoader;
+use session::{Batch, Located};
+use work::{PostData, Work};
+
+/// What a load came to.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Loaded {
+    /// Rows in the dump, by table.
+    pub rows: BTreeMap<String, u64>,
+    /// Bytes of rows.
+    pub bytes: u64,
+    /// Constraints and indexes that the backup's own data does not allow.
+    pub unheld: Vec<Unheld>,
+    /// What was changed on the way, with how often.
+    pub mends: BTreeMap<String, u64>,
+    /// Seconds for definitions and rows.
+    pub data_seconds: f64,
+    /// Seconds for indexes, keys and statistics.
+    pub post_data_seconds: f64,
+}
+
+/// A dump, where it goes, and who hears of it.
+pub struct Load<'a> {
+    /// The staged database.
+    pub staged: &'a Staged,
+    /// The server's facts.
+    pub cluster: &'a Cluster,
+    /// Options of the restore.
+    pub options: &'a Options,
+    /// Who hears of it.
+    pub audience: &'a dyn Audience,
+}
+
+impl Load<'_> {
+    /// Loads the dump.
+    ///
+    /// # Errors
+    /// `Refused` with the findings that nobody accepted; `Invalid` for a broken dump or a statement that
+    /// the server refuses; `Unavailable` when storage or server break off. The staged database is then
+    /// in no particular state and has to be dropped.
+    pub async fn run(
+        self,
+        dump: Box<dyn DumpStream>,
+        total: Option<u64>,
+    ) -> Result<(Loaded, Vec<Finding>), Failure> {
+        let access = &self.staged.loader;
+        let sessions = self.sessions(access).await?;
+        let (queue, work) = mpsc::channel(8);
+        let judge = read::Judge::new(self.cluster.major, &self.options.accept);
+        let reader = tokio::task::spawn_blocking(move || read::read(dump, judge, &queue));
+        let loaded = self.consume(work, sessions, total).await;
+        let read = reader.await.map_err(|error| {
+            Problem::new(Kind::Internal, "reader", "the reader of the dump broke down", "please report this")
+                .caused_by(error)
+        })?;
+        match (read, loaded) {
+            // The reader stops when nobody takes its work any more: then the loader knows the cause.
+            (Err(failure), Err(problem)) if failure.problem.code == read::NOBODY_TAKES => Err(problem.into()),
+            (Err(failure), _) => Err(failure),
+            (Ok(_), Err(problem)) => Err(problem.into()),
+            (Ok(read), Ok(loaded)) => Ok((Loaded { mends: read.mends, ..loaded }, read.findings)),
+        }
+    }
+
+    async fn sessions(&self, access: &DatabaseAccess) -> Result<Vec<Client>> {
+        let mut sessions = Vec::new();
+        for _ in 0..self.options.jobs.max(1) {
+            sessions.push(session::open(access, &self.staged.database, self.options.maintenance_mib).await?);
+        }
+        Ok(sessions)
+    }
+
+    async fn consume(
+        &self,
+        mut work: mpsc::Receiver<Work>,
+        sessions: Vec<Client>,
+        total: Option<u64>,
+    ) -> Result<Loaded> {
+        let began = Instant::now();
+        self.audience.tell(Answer::Phase { phase: Phase::Data });
+        let main =
+            session::open(&self.staged.loader, &self.staged.database, self.options.maintenance_mib).await?;
+        let mut definitions = Batch::on(&main);
+        let mut copier = Copier::new(sessions);
+        let mut tally = Tally::default();
+        let (mut after_data, mut post_data) = (Vec::new(), Vec::new());
+        let mut large_object = LargeObject::default();
+        let mut outcome: Result<()> = Ok(());
+        while let Some(item) = work.recv().await {
+            outcome = async {
+                match item {
+                    Work::Extension { name } => {
+                        definitions.commit().await?;
+                        self.staged.extension(&name, self.cluster).await?;
+                    }
+                    Work::Define { sql, origin } => definitions.push(Located { sql, origin }).await?,
+                    Work::CopyStart { table, sql } => {
+                        definitions.commit().await?;
+                        tally.start(&table);
+                        copier.start(table, sql);
+                    }
+                    Work::Rows { bytes, rows, ends_row } => {
+                        tally.rows(bytes.len() as u64, rows);
+                        self.tell(tally.bytes, total);
+                        copier.rows(bytes, ends_row).await?;
+                    }
+                    Work::CopyEnd => copier.end().await?,
+                    Work::LargeObjectStart { oid, create } => {
+                        definitions.commit().await?;
+                        large_object.start(&main, oid, create).await?;
+                    }
+                    Work::LargeObjectData(bytes) => {
+                        tally.bytes += bytes.len() as u64;
+                        large_object.write(&main, &bytes).await?;
+                    }
+                    Work::LargeObjectEnd => {}
+                    Work::AfterData { sql } => after_data.push(sql),
+                    Work::PostData(item) => post_data.push(item),
+                }
+                Ok(())
+            }
+            .await;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        // A closed channel ends the reader, and with it the rows that sessions wait for.
+        drop(work);
+        let finished = copier.finish().await;
+        let (sessions, taken) = match (outcome, finished) {
+            (Err(problem), Err(cause)) if problem.code == "load_session_gone" => return Err(cause),
+            (Err(problem), _) => return Err(problem),
+            (Ok(()), finished) => finished?,
+        };
+        definitions.commit().await?;
+        tally.check(&taken)?;
+        for sql in after_data {
+            definitions.push(Located { sql, origin: "the end of the data".into() }).await?;
+        }
+        definitions.commit().await?;
+        let data_seconds = began.elapsed().as_secs_f64();
+        let unheld = self.post_data(sessions, &tally, post_data).await?;
+        Ok(Loaded {
+            rows: tally.table_rows.iter().map(|(table, rows)| (table.quoted(), *rows)).collect(),
+            bytes: tally.bytes,
+            unheld,
+            mends: BTreeMap::new(),
+            data_seconds,
+            post_data_seconds: began.elapsed().as_secs_f64() - data_seconds,
+        })
+    }
+
+    async fn post_data(
+        &self,
+        clients: Vec<Client>,
+        tally: &Tally,
+        items: Vec<PostData>,
+    ) -> Result<Vec<Unheld>> {
+        self.audience.tell(Answer::Phase { phase: Phase::PostData });
+        // Audiences are borrowed and sessions run on tasks of their own: the count is what they share.
+        let done = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&done);
+        let progress = Arc::new(move |more| {
+            count.fetch_add(more, Ordering::Relaxed);
+        });
+        let total = items.len() as u64;
+        let work = PostLoader { clients, bytes: &tally.table_bytes, progress }.run(items);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
+                    self.audience.tell(Answer::Progress {
+                        phase: Phase::PostData,
+                        done: done.load(Ordering::Relaxed).min(total),
+                        total: Some(total),
+                        unit: "statements".into(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn tell(&self, done: u64, total: Option<u64>) {
+        self.audience.tell(Answer::Progress { phase: Phase::Data, done, total, unit: "bytes".into() });
+    }
+}
+
+/// What the dump had, by table.
+#[derive(Default)]
+struct Tally {
+    table: Option<QualifiedName>,
+    table_rows: HashMap<QualifiedName, u64>,
+    table_bytes: HashMap<QualifiedName, u64>,
+    bytes: u64,
+}
+
+impl Tally {
+    fn start(&mut self, table: &QualifiedName) {
+        self.table_rows.entry(table.clone()).or_default();
+        self.table_bytes.entry(table.clone()).or_default();
+        self.table = Some(table.clone());
+    }
+
+    fn rows(&mut self, bytes: u64, rows: u64) {
+        self.bytes += bytes;
+        if let Some(table) = &self.table {
+            *self.table_rows.entry(table.clone()).or_default() += rows;
+            *self.table_bytes.entry(table.clone()).or_default() += bytes;
+        }
+    }
+
+    /// Every row that was sent was taken.
+    fn check(&self, taken: &[copy::Taken]) -> Result<()> {
+        let mut by_server: HashMap<&QualifiedName, u64> = HashMap::new();
+        for part in taken {
+            *by_server.entry(&part.table).or_default() += part.rows;
+        }
+        for (table, rows) in &self.table_rows {
+            let server = by_server.get(table).copied().unwrap_or(0);
+            if server != *rows {
+                return Err(Problem::new(
+                    Kind::NotProven,
+                    "row_count",
+                    format!("{table} has {rows} rows in the dump and PostgreSQL took {server}"),
+                    "the live system is untouched; please report this",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The large object that is being written, and up to where.
+#[derive(Default)]
+struct LargeObject {
+    oid: u32,
+    offset: i64,
+}
+
+impl LargeObject {
+    async fn start(&mut self, client: &Client, oid: u32, create: bool) -> Result<()> {
+        *self = Self { oid, offset: 0 };
+        if create {
+            client
+                .execute("SELECT pg_catalog.lo_create($1)", &[&oid])
+                .await
+                .map_err(pg::failed("creating a large object"))?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, client: &Client, bytes: &[u8]) -> Result<()> {
+        client
+            .execute("SELECT pg_catalog.lo_put($1, $2, $3)", &[&self.oid, &self.offset, &bytes])
+            .await
+            .map_err(pg::failed("writing a large object"))?;
+        self.offset += bytes.len() as i64;
+        Ok(())
+    }
+}

@@ -1,0 +1,361 @@
+//! Indexes, constraints, keys and statistics, after the data.
+//!
+//! An Odoo database has thousands of them, nearly all on tiny tables, so two costs matter: one round
+//! trip and one commit for each, and a single busy core. Statements of small tables are sent together;
+//! those of large tables run one by one on whichever session is free. Foreign keys are added in two
+//! steps, `NOT VALID` and then `VALIDATE CONSTRAINT`: the first is a matter of the catalogue alone, the
+//! second takes locks that let sessions work side by side, and a key that cannot hold stays behind as
+//! `NOT VALID` with its name known.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, error::SqlState};
+use undoo_archive::dump::{sql::Tokens, statement::QualifiedName};
+use undoo_core::{Kind, Problem, Result};
+
+use super::{
+    session::{Batch, Located, statement_failed},
+    work::PostData,
+};
+use crate::pg;
+
+/// Tables with more bytes of rows than this get their statements run one by one.
+const LARGE_TABLE: u64 = 4 * 1024 * 1024;
+/// Statements of small tables that are sent together.
+const SMALL_STATEMENTS: usize = 60;
+
+/// A constraint or index that the backup's own data does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Unheld {
+    /// Table.
+    pub table: String,
+    /// Constraint or index.
+    pub name: String,
+    /// What PostgreSQL says of it.
+    pub reason: String,
+    /// `not_valid` when it stands unvalidated, `absent` when it could not be made at all.
+    pub state: UnheldState,
+}
+
+/// What became of a constraint that does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnheldState {
+    /// It binds new rows; old ones are not checked.
+    NotValid,
+    /// It does not exist: duplicate values allow no unique index.
+    Absent,
+}
+
+/// Statements that must run in one transaction on one session.
+struct Job {
+    weight: u64,
+    statements: Vec<String>,
+    /// The table and constraint of a validation, whose failure is a finding.
+    tolerant: Option<(String, String)>,
+}
+
+/// The sessions and how many bytes of rows each table has.
+pub struct PostLoader<'a> {
+    /// Sessions that nothing else uses.
+    pub clients: Vec<Client>,
+    /// Bytes of rows by table.
+    pub bytes: &'a HashMap<QualifiedName, u64>,
+    /// Called with the number of statements done.
+    pub progress: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
+impl PostLoader<'_> {
+    /// Runs everything; answers what does not hold.
+    ///
+    /// # Errors
+    /// The first statement that failed for a reason other than the backup's own data.
+    pub async fn run(self, items: Vec<PostData>) -> Result<Vec<Unheld>> {
+        let mut by_table: HashMap<QualifiedName, Vec<(bool, String)>> = HashMap::new();
+        let (mut keys, mut others) = (Vec::new(), Vec::new());
+        for item in items {
+            match item {
+                PostData::Index { table, sql } => by_table.entry(table).or_default().push((false, sql)),
+                PostData::Constraint { table, sql } => by_table.entry(table).or_default().push((true, sql)),
+                PostData::ForeignKey { table, name, not_valid, sql } => {
+                    keys.push(ForeignKey { table, name, not_valid, sql });
+                }
+                PostData::Other { sql } => others.push(sql),
+            }
+        }
+        let Self { clients, bytes, progress } = self;
+        let mut unheld = Vec::new();
+        let weight = |table: &QualifiedName| bytes.get(table).copied().unwrap_or(0);
+
+        let (clients, failed) = run_jobs(clients, index_jobs(by_table, &weight), &progress).await?;
+        unheld.extend(failed);
+        let (first, rest) = split_first(clients)?;
+        let direct = add_unvalidated(&first, &keys, &progress).await?;
+        let clients = std::iter::once(first).chain(rest).collect();
+        let (clients, failed) = run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress).await?;
+        unheld.extend(failed);
+        let (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress).await?;
+        let (first, _) = split_first(clients)?;
+        let mut batch = Batch::on(&first);
+        for sql in others {
+            batch.push(Located { sql, origin: "the end of the dump".into() }).await?;
+            progress(1);
+        }
+        batch.commit().await?;
+        Ok(unheld)
+    }
+}
+
+struct ForeignKey {
+    table: QualifiedName,
+    name: String,
+    not_valid: bool,
+    sql: String,
+}
+
+fn split_first(mut clients: Vec<Client>) -> Result<(Client, Vec<Client>)> {
+    if clients.is_empty() {
+        return Err(Problem::new(
+            Kind::Internal,
+            "no_sessions",
+            "there is no session to finish the load on",
+            "please report this",
+        ));
+    }
+    let first = clients.remove(0);
+    Ok((first, clients))
+}
+
+fn index_jobs(
+    by_table: HashMap<QualifiedName, Vec<(bool, String)>>,
+    weight: &impl Fn(&QualifiedName) -> u64,
+) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let mut small: Vec<String> = Vec::new();
+    let mut tables: Vec<_> = by_table.into_iter().collect();
+    tables.sort_by(|a, b| a.0.cmp(&b.0));
+    for (table, statements) in tables {
+        let table_weight = weight(&table);
+        if table_weight > LARGE_TABLE {
+            // Constraints lock the table for themselves: they go first, and together.
+            let (constraints, indexes): (Vec<_>, Vec<_>) =
+                statements.into_iter().partition(|(constraint, _)| *constraint);
+            for (extra, (_, sql)) in constraints.into_iter().enumerate() {
+                let weight = table_weight.saturating_mul(4) - extra as u64;
+                jobs.push(Job { weight, statements: vec![sql], tolerant: None });
+            }
+            for (_, sql) in indexes {
+                jobs.push(Job { weight: table_weight, statements: vec![sql], tolerant: None });
+            }
+        } else {
+            small.extend(statements.into_iter().map(|(_, sql)| sql));
+            if small.len() >= SMALL_STATEMENTS {
+                jobs.push(Job { weight: 0, statements: std::mem::take(&mut small), tolerant: None });
+            }
+        }
+    }
+    if !small.is_empty() {
+        jobs.push(Job { weight: 0, statements: small, tolerant: None });
+    }
+    jobs
+}
+
+/// Adds every key `NOT VALID`, one statement for each table, all in one transaction; answers the keys
+/// that had to be added as they are because their table is partitioned.
+async fn add_unvalidated(
+    client: &Client,
+    keys: &[ForeignKey],
+    progress: &Arc<dyn Fn(u64) + Send + Sync>,
+) -> Result<Vec<String>> {
+    let mut by_table: Vec<(&QualifiedName, Vec<&ForeignKey>)> = Vec::new();
+    for key in keys {
+        match by_table.last_mut() {
+            Some((table, of_table)) if *table == &key.table => of_table.push(key),
+            _ => by_table.push((&key.table, vec![key])),
+        }
+    }
+    let mut statements = Vec::new();
+    for (table, of_table) in &by_table {
+        let clauses: Vec<String> = of_table.iter().map(|key| unvalidated_clause(key)).collect();
+        statements.push((format!("ALTER TABLE {} {};", table.quoted(), clauses.join(", ")), of_table));
+    }
+    let mut direct = Vec::new();
+    for chunk in statements.chunks(SMALL_STATEMENTS) {
+        let text: Vec<&str> = chunk.iter().map(|(sql, _)| sql.as_str()).collect();
+        let batch = format!("BEGIN;\n{}\nCOMMIT;", text.join("\n"));
+        if let Err(error) = client.batch_execute(&batch).await {
+            if error.as_db_error().is_none() {
+                return Err(pg::failed("adding foreign keys")(error));
+            }
+            client.batch_execute("ROLLBACK").await.map_err(pg::failed("adding foreign keys"))?;
+            for (_, of_table) in chunk {
+                for key in of_table.iter() {
+                    direct.extend(add_one(client, key).await?);
+                }
+            }
+        }
+        progress(chunk.iter().map(|(_, of_table)| of_table.len() as u64).sum());
+    }
+    Ok(direct)
+}
+
+async fn add_one(client: &Client, key: &ForeignKey) -> Result<Option<String>> {
+    let unvalidated = format!("ALTER TABLE {} {};", key.table.quoted(), unvalidated_clause(key));
+    match client.batch_execute(&unvalidated).await {
+        Ok(()) => Ok(None),
+        Err(error) if error.code() == Some(&SqlState::WRONG_OBJECT_TYPE) => {
+            let statement = Located { sql: key.sql.clone(), origin: format!("key {}", key.name) };
+            client
+                .batch_execute(&statement.sql)
+                .await
+                .map_err(|error| statement_failed(&statement, error))?;
+            Ok(Some(key.name.clone()))
+        }
+        Err(error) => {
+            let statement = Located { sql: unvalidated, origin: format!("key {}", key.name) };
+            Err(statement_failed(&statement, error))
+        }
+    }
+}
+
+/// `ADD CONSTRAINT …` of the dump's statement, as `NOT VALID`.
+fn unvalidated_clause(key: &ForeignKey) -> String {
+    let tokens: Vec<_> = Tokens::new(&key.sql).collect();
+    let start = tokens
+        .windows(2)
+        .find(|pair| pair[0].is_word("ADD") && pair[1].is_word("CONSTRAINT"))
+        .map_or(0, |pair| pair[0].at);
+    let clause = key.sql[start..].trim_end().trim_end_matches(';').trim_end();
+    if key.not_valid { clause.to_owned() } else { format!("{clause} NOT VALID") }
+}
+
+fn validation_jobs(
+    keys: &[ForeignKey],
+    direct: &[String],
+    weight: &impl Fn(&QualifiedName) -> u64,
+) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let mut small = Vec::new();
+    for key in keys.iter().filter(|key| !key.not_valid && !direct.contains(&key.name)) {
+        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", key.table.quoted(), pg::ident(&key.name));
+        let weight = weight(&key.table);
+        if weight > LARGE_TABLE {
+            let tolerant = Some((key.table.to_string(), key.name.clone()));
+            jobs.push(Job { weight, statements: vec![sql], tolerant });
+        } else {
+            small.push(sql);
+            if small.len() >= SMALL_STATEMENTS {
+                jobs.push(Job { weight: 0, statements: std::mem::take(&mut small), tolerant: None });
+            }
+        }
+    }
+    if !small.is_empty() {
+        jobs.push(Job { weight: 0, statements: small, tolerant: None });
+    }
+    jobs
+}
+
+fn analyze_jobs(bytes: &HashMap<QualifiedName, u64>) -> Vec<Job> {
+    let (large, small): (Vec<_>, Vec<_>) = bytes.iter().partition(|(_, bytes)| **bytes > LARGE_TABLE);
+    let mut jobs: Vec<Job> = large
+        .into_iter()
+        .map(|(table, weight)| Job {
+            weight: *weight,
+            statements: vec![format!("ANALYZE {};", table.quoted())],
+            tolerant: None,
+        })
+        .collect();
+    for tables in small.chunks(100) {
+        let names: Vec<String> = tables.iter().map(|(table, _)| table.quoted()).collect();
+        let statements = vec![format!("ANALYZE {};", names.join(", "))];
+        jobs.push(Job { weight: 0, statements, tolerant: None });
+    }
+    jobs
+}
+
+/// Runs jobs, heaviest first, on whichever session is free.
+async fn run_jobs(
+    clients: Vec<Client>,
+    mut jobs: Vec<Job>,
+    progress: &Arc<dyn Fn(u64) + Send + Sync>,
+) -> Result<(Vec<Client>, Vec<Unheld>)> {
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
+    let queue = Arc::new(Mutex::new(VecDeque::from(jobs)));
+    let mut sessions = JoinSet::new();
+    for client in clients {
+        let (queue, progress) = (Arc::clone(&queue), Arc::clone(progress));
+        sessions.spawn(async move {
+            let mut unheld = Vec::new();
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(job) = next else { return Ok((client, unheld)) };
+                let done = job.statements.len() as u64;
+                unheld.extend(run_job(&client, job).await?);
+                progress(done);
+            }
+        });
+    }
+    let (mut clients, mut unheld) = (Vec::new(), Vec::new());
+    while let Some(outcome) = sessions.join_next().await {
+        let (client, failed) = outcome.map_err(|error| {
+            Problem::new(
+                Kind::Internal,
+                "load_session",
+                "a loading session broke down",
+                "see the log; please report this",
+            )
+            .caused_by(error)
+        })??;
+        clients.push(client);
+        unheld.extend(failed);
+    }
+    Ok((clients, unheld))
+}
+
+async fn run_job(client: &Client, job: Job) -> Result<Vec<Unheld>> {
+    let text = job.statements.join("\n");
+    let Err(error) = client.batch_execute(&text).await else { return Ok(Vec::new()) };
+    if error.as_db_error().is_none() {
+        return Err(pg::failed("building indexes and keys")(error));
+    }
+    if let [sql] = job.statements.as_slice() {
+        return held_or(sql, job.tolerant, error).map(|unheld| vec![unheld]);
+    }
+    // A batch is one transaction: what failed took the rest with it, so they run one by one.
+    let mut unheld = Vec::new();
+    for sql in &job.statements {
+        if let Err(error) = client.batch_execute(sql).await {
+            unheld.push(held_or(sql, None, error)?);
+        }
+    }
+    Ok(unheld)
+}
+
+/// A failure that the backup's own data explains, or the problem that it is.
+fn held_or(sql: &str, named: Option<(String, String)>, error: tokio_postgres::Error) -> Result<Unheld> {
+    let state = match error.code() {
+        Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => UnheldState::NotValid,
+        Some(code)
+            if *code == SqlState::UNIQUE_VIOLATION
+                || *code == SqlState::CHECK_VIOLATION
+                || *code == SqlState::EXCLUSION_VIOLATION =>
+        {
+            UnheldState::Absent
+        }
+        _ => {
+            let statement = Located { sql: sql.to_owned(), origin: "after the data".into() };
+            return Err(statement_failed(&statement, error));
+        }
+    };
+    let from_server = error.as_db_error();
+    let (table, name) = named.unwrap_or_else(|| {
+        let table = from_server.and_then(|db| db.table()).unwrap_or_default().to_owned();
+        let name = from_server.and_then(|db| db.constraint()).unwrap_or_default().to_owned();
+        (table, name)
+    });
+    Ok(Unheld { table, name, reason: pg::describe(&error), state })
+}

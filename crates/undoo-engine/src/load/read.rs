@@ -1,0 +1,167 @@
+//! The reading side of a load: from a dump's events to work that has been judged.
+//!
+//! It runs on a thread of its own and knows no database. Nothing goes into the channel that was not
+//! recognised; as soon as something stands that nobody accepted, it only reads on to find the rest, so
+//! that one run names all there is to accept.
+
+use std::collections::{BTreeMap, HashSet};
+
+use tokio::sync::mpsc;
+use undoo_archive::dump::{
+    DumpEvent, DumpStream, Origin, Statement,
+    statement::{Classified, QualifiedName, Section, classify},
+};
+use undoo_core::{Finding, Kind, Problem, Result};
+
+use super::work::{PostData, Work};
+use crate::order::Failure;
+
+/// Code of the problem that means: the loader has given up, and knows why.
+pub(super) const NOBODY_TAKES: &str = "load_gone";
+
+/// What judges the dump's statements.
+pub struct Judge {
+    server_major: u32,
+    accept: Vec<String>,
+}
+
+impl Judge {
+    /// A judge for a server of this major version, and the codes that a person has accepted.
+    pub fn new(server_major: u32, accept: &[String]) -> Self {
+        Self { server_major, accept: accept.to_vec() }
+    }
+}
+
+/// What reading a dump to its end has shown.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// What was changed or left out, with how often.
+    pub mends: BTreeMap<String, u64>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads a dump to its end.
+///
+/// # Errors
+/// `Refused` with all findings that nobody accepted; the dump's own problems; [`NOBODY_TAKES`].
+pub fn read(
+    mut dump: Box<dyn DumpStream>,
+    judge: Judge,
+    queue: &mpsc::Sender<Work>,
+) -> Result<Read, Failure> {
+    let mut reader = Reader { judge, queue, read: Read::default(), after_data: false, late: HashSet::new() };
+    while let Some(event) = dump.next_event()? {
+        reader.event(event)?;
+    }
+    let Reader { judge, read, .. } = reader;
+    match Failure::of(&read.findings, &judge.accept) {
+        Some(failure) => Err(failure),
+        None => Ok(read),
+    }
+}
+
+struct Reader<'a> {
+    judge: Judge,
+    queue: &'a mpsc::Sender<Work>,
+    read: Read,
+    /// Whether statements of the part after the data have been seen.
+    after_data: bool,
+    /// Relations that are made after the data; what is built on them must come later still.
+    late: HashSet<QualifiedName>,
+}
+
+impl Reader<'_> {
+    fn event(&mut self, event: DumpEvent) -> Result<()> {
+        match event {
+            DumpEvent::Statement(statement) => self.statement(statement),
+            DumpEvent::CopyStart(statement) => {
+                let Classified::Copy { table, .. } = classify(&statement.sql)? else {
+                    return Err(not_a_copy(&statement));
+                };
+                self.send(Work::CopyStart { table, sql: statement.sql })
+            }
+            DumpEvent::CopyRows { bytes, rows, ends_row } => self.send(Work::Rows { bytes, rows, ends_row }),
+            DumpEvent::CopyEnd => self.send(Work::CopyEnd),
+            DumpEvent::LargeObjectStart { oid, create } => self.send(Work::LargeObjectStart { oid, create }),
+            DumpEvent::LargeObjectData(bytes) => self.send(Work::LargeObjectData(bytes)),
+            DumpEvent::LargeObjectEnd => self.send(Work::LargeObjectEnd),
+        }
+    }
+
+    fn send(&self, work: Work) -> Result<()> {
+        if Failure::of(&self.read.findings, &self.judge.accept).is_some() {
+            return Ok(());
+        }
+        self.queue
+            .blocking_send(work)
+            .map_err(|_| Problem::new(Kind::Cancelled, NOBODY_TAKES, "the load ended before the dump", ""))
+    }
+
+    fn statement(&mut self, statement: Statement) -> Result<()> {
+        let classified = classify(&statement.sql)?;
+        use Classified as C;
+        match classified {
+            C::Setting { .. }
+            | C::SearchPath { .. }
+            | C::OwnerTo
+            | C::Privileges
+            | C::DefaultPrivileges
+            | C::CommentOnExtension { .. }
+            | C::CommentOnSchema { .. }
+            | C::CreateLanguage { .. }
+            | C::PlannerStatistics
+            | C::DatabaseProperty => {
+                *self.read.mends.entry("skipped".into()).or_default() += 1;
+                Ok(())
+            }
+            C::CreateSchema { name } if name == "public" => Ok(()),
+            C::CreateExtension { name, .. } => self.send(Work::Extension { name }),
+            classified => self.sort(classified, statement),
+        }
+    }
+
+    fn sort(&mut self, classified: Classified, statement: Statement) -> Result<()> {
+        let section = classified.section();
+        self.after_data |= section == Section::PostData;
+        let Statement { sql, origin } = statement;
+        let late = classified.table().is_some_and(|table| self.late.contains(table));
+        use Classified as C;
+        let work = match classified {
+            C::SetVal { .. } => Work::AfterData { sql },
+            _ if self.after_data && (late || section == Section::PreData) => {
+                if let C::CreateMaterializedView { view } | C::CreateView { view } = &classified {
+                    self.late.insert(view.clone());
+                }
+                Work::PostData(PostData::Other { sql })
+            }
+            C::CreateIndex { table, .. } => Work::PostData(PostData::Index { table, sql }),
+            C::AddPrimaryKey { table, .. }
+            | C::AddUnique { table, .. }
+            | C::AddCheck { table, .. }
+            | C::AddExclusion { table, .. } => Work::PostData(PostData::Constraint { table, sql }),
+            C::AddForeignKey { table, name, not_valid, .. } => {
+                Work::PostData(PostData::ForeignKey { table, name, not_valid, sql })
+            }
+            _ if section == Section::PostData => Work::PostData(PostData::Other { sql }),
+            _ => Work::Define { sql, origin: place(origin) },
+        };
+        self.send(work)
+    }
+}
+
+fn place(origin: Origin) -> String {
+    match origin {
+        Origin::Line(line) => format!("line {line}"),
+        Origin::Entry(entry) => format!("entry {entry}"),
+    }
+}
+
+fn not_a_copy(statement: &Statement) -> Problem {
+    Problem::new(
+        Kind::Refused,
+        "copy_without_rows",
+        format!("the COPY at {} is none that takes rows from the dump", place(statement.origin)),
+        "use another backup",
+    )
+}

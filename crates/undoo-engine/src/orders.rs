@@ -1,0 +1,253 @@
+//! The orders that a mover carries out, one for each run of it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use undoo_core::{Kind, Problem, RestoreId, Result, Side};
+use undoo_storage::StorageOrder;
+
+use crate::{
+    health::{self, Patience},
+    home::Home,
+    order::{Audience, Failure, Target},
+    outgoing::HeldOutgoing,
+    pairs,
+    pg::DatabaseAccess,
+    record::{self, Record, State},
+    restore::{self, Assignment, Preparation},
+    source, swap,
+};
+
+/// What a mover is told to do.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Say what a restore would do; touch nothing. Answers a [`restore::Plan`].
+    Plan {
+        /// The backup.
+        backup: StorageOrder,
+        /// The restore.
+        work: Assignment,
+    },
+    /// Make and verify the staged pair. Answers a [`restore::Report`].
+    Stage {
+        /// The backup.
+        backup: StorageOrder,
+        /// The restore.
+        work: Assignment,
+    },
+    /// Prepare the staged database and clone it. Answers a [`HeldOutgoing`].
+    Prepare {
+        /// The restore.
+        work: Assignment,
+        /// What is to be done.
+        preparation: Preparation,
+    },
+    /// Ask an Odoo for its login page. Answers a [`health::Answered`].
+    Probe {
+        /// Address, such as `http://undoo-proof:8069`.
+        base: String,
+        /// The database to ask for.
+        database: String,
+        /// How long to ask.
+        patience: Patience,
+    },
+    /// The proof is made: make the pair ready to go live.
+    Accept {
+        /// The restore.
+        work: Assignment,
+    },
+    /// Take a staged restore back.
+    Discard {
+        /// The target.
+        target: Target,
+        /// The restore.
+        id: RestoreId,
+    },
+    /// Match a live system's attachments with its files. Answers a reconciliation.
+    Verify {
+        /// The target.
+        target: Target,
+    },
+    /// Say which restores a target knows. Answers a list of [`Listed`].
+    List {
+        /// The target.
+        target: Target,
+    },
+    /// Say what the newest restore's undo would do. Answers an [`UndoPlan`].
+    PlanUndo {
+        /// The target.
+        target: Target,
+    },
+    /// Remove kept pairs: the expired ones, or one restore's whatever its time. Answers their ids.
+    Purge {
+        /// The target.
+        target: Target,
+        /// The restore; `None` for all whose undo window is over.
+        id: Option<RestoreId>,
+    },
+    /// Say which databases a role has on a server. Answers their names.
+    Databases {
+        /// The server.
+        access: DatabaseAccess,
+        /// The role.
+        owner: String,
+    },
+    /// Let go held mail and crons of the newest restore. Answers how many of each.
+    Release {
+        /// The target.
+        target: Target,
+    },
+}
+
+/// A restore that a target knows, as `undoo list` shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its record.
+    #[serde(flatten)]
+    pub record: Record,
+    /// What it holds.
+    pub held: HeldOutgoing,
+    /// Whether it is the newest of its database and its window is open.
+    pub can_be_undone: bool,
+}
+
+/// What an undo would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UndoPlan {
+    /// The restore.
+    pub record: Record,
+    /// The side that would be live afterwards.
+    pub to: Side,
+    /// What was written since the last cutover: it would be kept with the pair that is swapped out.
+    pub written: Vec<pairs::WrittenSince>,
+}
+
+/// Carries out an order.
+///
+/// # Errors
+/// Those of the order.
+pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, Failure> {
+    let options = undoo_storage::Options::default();
+    Ok(match order {
+        Order::Plan { backup, work } => {
+            let backup = source::open(&backup.0, &options).await?;
+            value(&restore::plan(&work, &backup, audience).await?)?
+        }
+        Order::Stage { backup, work } => {
+            let name = backup.0.location().to_string();
+            let backup = source::open(&backup.0, &options).await?;
+            value(&restore::stage(&work, &name, backup, audience).await?)?
+        }
+        Order::Prepare { work, preparation } => value(&restore::prepare(&work, &preparation).await?)?,
+        Order::Probe { base, database, patience } => {
+            value(&health::login_page(&base, &database, patience).await?)?
+        }
+        Order::Accept { work } => {
+            restore::accept(&work).await?;
+            Value::Null
+        }
+        Order::Discard { target, id } => {
+            restore::discard(&target, &id).await?;
+            Value::Null
+        }
+        Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
+        Order::List { target } => value(&list(&target)?)?,
+        Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
+        Order::Purge { target, id } => value(&purge(&target, id).await?)?,
+        Order::Databases { access, owner } => value(&databases(&access, &owner).await?)?,
+        Order::Release { target } => {
+            let record = newest(&target)?;
+            let (mails, crons) = restore::release(&target, &record).await?;
+            json!({ "mails": mails, "crons": crons })
+        }
+    })
+}
+
+fn value(answer: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(answer).map_err(|error| {
+        Problem::new(Kind::Internal, "answer", "an answer could not be written", "please report this")
+            .caused_by(error)
+    })
+}
+
+/// All restores of the target's database, oldest first.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn list(target: &Target) -> Result<Vec<Listed>> {
+    let home = Home::of(&target.filestore_root);
+    let newest = record::newest(&home, &target.database)?.map(|record| record.id);
+    let now = jiff::Timestamp::now();
+    let mut listed = Vec::new();
+    for record in record::all(&home)? {
+        if record.database != target.database {
+            continue;
+        }
+        let held = home.read(&record.id, restore::HELD)?.unwrap_or_default();
+        let can_be_undone = Some(record.id) == newest && !record.expired(now);
+        listed.push(Listed { record, held, can_be_undone });
+    }
+    Ok(listed)
+}
+
+/// The newest restore of the target's database that can still go either way.
+///
+/// # Errors
+/// `Missing` when there is none.
+pub fn newest(target: &Target) -> Result<Record> {
+    let home = Home::of(&target.filestore_root);
+    record::newest(&home, &target.database)?.ok_or_else(|| {
+        Problem::new(
+            Kind::Missing,
+            "nothing_to_undo",
+            format!("no restore of database \"{}\" is kept on {}", target.database, target.name),
+            "`undoo list` shows what there is",
+        )
+    })
+}
+
+async fn databases(access: &DatabaseAccess, owner: &str) -> Result<Vec<String>> {
+    let server = access.connect("postgres").await?;
+    let rows = server
+        .query(
+            "SELECT datname::text FROM pg_database WHERE pg_get_userbyid(datdba) = $1 AND datallowconn \
+             AND NOT datistemplate AND datname <> 'postgres' ORDER BY 1",
+            &[&owner],
+        )
+        .await
+        .map_err(crate::pg::failed("listing databases"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+async fn plan_undo(target: &Target) -> Result<UndoPlan> {
+    let record = newest(target)?;
+    let to = match record.state {
+        State::Live { side } => side.other(),
+        // Whatever direction it broke off in, undoing means the pair that was there before.
+        _ => Side::Replaced,
+    };
+    let written = match (record.state, record.swapped) {
+        (State::Live { .. }, Some(since)) => pairs::written_since(target, since).await?,
+        _ => Vec::new(),
+    };
+    Ok(UndoPlan { record, to, written })
+}
+
+async fn purge(target: &Target, id: Option<RestoreId>) -> Result<Vec<RestoreId>> {
+    let home = Home::of(&target.filestore_root);
+    let _locked = swap::lock(target).await?;
+    let Some(id) = id else {
+        let purged = pairs::purge_expired(target, &home, jiff::Timestamp::now()).await?;
+        return Ok(purged.into_iter().map(|record| record.id).collect());
+    };
+    let mut record = Record::read(&home, &id)?.ok_or_else(|| {
+        Problem::new(
+            Kind::Missing,
+            "restore_missing",
+            format!("{} knows no restore {id}", target.name),
+            "`undoo list` shows what there is",
+        )
+    })?;
+    pairs::purge(target, &home, &mut record).await?;
+    Ok(vec![id])
+}

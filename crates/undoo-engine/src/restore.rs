@@ -1,0 +1,448 @@
+//! One restore up to the cutover: plan, stage, verify; then prepare for the proof, and accept it.
+//!
+//! Each function is one order to a mover. Between them the target's record says where things stand;
+//! until the cutover nothing that is live has been touched, and [`discard`] takes everything back.
+
+use std::{sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use undoo_archive::{
+    backup::{Backup, Inspection},
+    filestore::FilestorePart,
+};
+use undoo_core::{Finding, Kind, Problem, RestoreId, Result, Side, pair};
+
+use crate::{
+    attachments::{self, Reconciliation},
+    blocking,
+    cluster::{self, Cluster},
+    filestore::{self, Hash, Stage},
+    home::{Home, Marker, mark},
+    load::{Load, Loaded, UnheldState},
+    order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Target},
+    outgoing::{self, HeldOutgoing},
+    pairs,
+    pg,
+    preflight,
+    record::{Record, State},
+    stage::{self, Staged},
+    swap,
+    verify::{self, Counted},
+};
+
+/// File of the restore's directory that lists what is held.
+pub const HELD: &str = "held.json";
+/// File of the restore's directory that holds its report.
+pub const REPORT: &str = "report.json";
+
+/// Who restores what to where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The restore.
+    pub id: RestoreId,
+    /// The target.
+    pub target: Target,
+    /// How.
+    pub options: Options,
+    /// Password of the restore's own role; whoever ordered the restore made it and keeps it in memory.
+    #[serde(serialize_with = "expose")]
+    pub loader_password: SecretString,
+}
+
+fn expose<S: serde::Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    use secrecy::ExposeSecret;
+    serializer.serialize_str(secret.expose_secret())
+}
+
+/// What would be done, and what stands in the way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// What the backup is.
+    pub backup: Inspection,
+    /// What the server is.
+    pub cluster: Cluster,
+    /// Everything found, about both.
+    pub findings: Vec<Finding>,
+}
+
+/// What a staged restore holds, and the proof of it so far.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// The restore.
+    pub id: RestoreId,
+    /// The backup, as it was named.
+    pub backup: String,
+    /// The target, as it was named.
+    pub target: String,
+    /// The plan.
+    pub plan: Plan,
+    /// The load of the database.
+    pub loaded: Option<Loaded>,
+    /// What was counted in it.
+    pub counted: Option<Counted>,
+    /// The staged filestore.
+    pub filestore: Option<filestore::Staged>,
+    /// Attachments against files.
+    pub attachments: Option<Reconciliation>,
+    /// Everything found on the way, accepted or harmless.
+    pub findings: Vec<Finding>,
+    /// Seconds from the first byte to here.
+    pub seconds: f64,
+}
+
+/// Looks at backup and target; touches nothing.
+///
+/// # Errors
+/// When either cannot be read.
+pub async fn plan(work: &Assignment, backup: &Arc<Backup>, audience: &dyn Audience) -> Result<Plan> {
+    audience.tell(Answer::Phase { phase: Phase::Inspect });
+    let inspected = Arc::clone(backup);
+    let inspection = blocking(move || undoo_archive::backup::inspect(&inspected)).await?;
+    audience.tell(Answer::Phase { phase: Phase::Preflight });
+    let cluster = cluster::examine(&work.target).await?;
+    let mut findings = inspection.findings.clone();
+    findings.extend(cluster.findings(&work.target));
+    findings.extend(preflight::findings(work, backup, &inspection, &cluster)?);
+    Ok(Plan { backup: inspection, cluster, findings })
+}
+
+/// Makes the staged pair and verifies it.
+///
+/// # Errors
+/// With everything taken back; the live pair was not touched. A run that is killed leaves a record that
+/// the next run clears away.
+pub async fn stage(
+    work: &Assignment,
+    name: &str,
+    backup: Arc<Backup>,
+    audience: &dyn Audience,
+) -> Result<Report, Failure> {
+    let began = Instant::now();
+    let home = Home::of(&work.target.filestore_root);
+    // Held to the end: nobody else stages, purges or cuts over on this target meanwhile.
+    let _locked = swap::lock(&work.target).await?;
+    let plan = plan(work, &backup, audience).await?;
+    stop_at(&plan.findings, &work.options.accept)?;
+    if let Some(record) = pairs::sweep(&work.target, &home).await?.first() {
+        return Err(unfinished(record).into());
+    }
+    let mut record = Record {
+        id: work.id,
+        backup: name.to_owned(),
+        target: work.target.name.clone(),
+        database: work.target.database.clone(),
+        owner: work.target.owner.clone(),
+        parts: work.options.parts,
+        intent: None,
+        restored_oid: None,
+        replaced_oid: plan.cluster.live.as_ref().map(|live| live.oid),
+        state: State::Staging,
+        epoch: 1,
+        started: Timestamp::now(),
+        swapped: None,
+        undo_until: None,
+        undo_window_hours: work.options.undo_window_hours,
+        downtime_ms: None,
+    };
+    home.create(&work.id)?;
+    record.write(&home)?;
+    match stage_pair(work, &home, &mut record, &plan, backup, audience).await {
+        Ok(staged) => {
+            let report = Report {
+                id: work.id,
+                backup: name.to_owned(),
+                target: work.target.name.clone(),
+                plan,
+                loaded: staged.loaded,
+                counted: staged.counted,
+                filestore: staged.filestore,
+                attachments: staged.attachments,
+                findings: staged.findings,
+                seconds: began.elapsed().as_secs_f64(),
+            };
+            home.write(&work.id, REPORT, &report)?;
+            Ok(report)
+        }
+        Err(failure) => {
+            if let Err(left) = pairs::purge(&work.target, &home, &mut record).await {
+                audience.tell(Answer::Log {
+                    message: format!("the staged pair could not be removed and stays until the next run: {left}"),
+                });
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn unfinished(record: &Record) -> Problem {
+    Problem::new(
+        Kind::Conflict,
+        "cutover_unfinished",
+        format!("restore {} of \"{}\" broke off in its cutover", record.id, record.database),
+        "run `undoo undo` to go back to the replaced pair, or `undoo resume` to finish the cutover",
+    )
+}
+
+fn stop_at(findings: &[Finding], accepted: &[String]) -> Result<(), Failure> {
+    Failure::of(findings, accepted).map_or(Ok(()), Err)
+}
+
+#[derive(Default)]
+struct StagedPair {
+    loaded: Option<Loaded>,
+    counted: Option<Counted>,
+    filestore: Option<filestore::Staged>,
+    attachments: Option<Reconciliation>,
+    findings: Vec<Finding>,
+}
+
+async fn stage_pair(
+    work: &Assignment,
+    home: &Home,
+    record: &mut Record,
+    plan: &Plan,
+    backup: Arc<Backup>,
+    audience: &dyn Audience,
+) -> Result<StagedPair, Failure> {
+    let target = &work.target;
+    audience.tell(Answer::Phase { phase: Phase::Prepare });
+    let staged = Staged::create(target, &plan.cluster, &work.id, &work.loader_password).await?;
+    record.restored_oid = Some(staged.oid);
+    record.write(home)?;
+    let live = target.filestore_root.join(&target.database);
+    let parked = home.parked(&work.id, Side::Restored);
+    let stage = Arc::new(Stage::create(&parked, &live, target.files_owner, work.options.trust_size)?);
+
+    let dump = {
+        let backup = Arc::clone(&backup);
+        blocking(move || backup.open_dump()).await?
+    };
+    let load = Load { staged: &staged, cluster: &plan.cluster, options: &work.options, audience };
+    let files = fill(Arc::clone(&backup), Arc::clone(&stage), work.options.parts);
+    let (loaded, files) = tokio::join!(load.run(dump, backup.database.as_ref().and_then(|part| part.size)), files);
+    let (loaded, load_findings) = match loaded {
+        Ok(loaded) => loaded,
+        Err(failure) => return Err(failure),
+    };
+    files?;
+
+    audience.tell(Answer::Phase { phase: Phase::Verify });
+    let client = staged.loader.connect(&staged.database).await?;
+    let counted = verify::count(&client, &loaded.rows).await?;
+    let stage = Arc::into_inner(stage).ok_or_else(|| {
+        Problem::new(Kind::Internal, "stage_shared", "the staged filestore is still in use", "please report this")
+    })?;
+    let (mut staged_files, files) = stage.finish()?;
+    let corrupt = std::mem::take(&mut staged_files.corrupt);
+    // A file that the backup lacks may be there, whole, in the live filestore.
+    let healing = Stage::create(&parked, &live, target.files_owner, false)?;
+    let mut heal = |hash: &Hash| healing.link_live(hash, None);
+    let attachments = attachments::reconcile(&client, &files, corrupt, &mut heal).await?;
+    let mut findings = load_findings;
+    findings.extend(attachments.findings());
+    findings.extend(held_by_the_backup(&loaded, &counted));
+    stop_at(&findings, &work.options.accept)?;
+    mark(&parked, Marker { restore: work.id, side: Side::Restored })?;
+    record.advance(home, State::Staged)?;
+    Ok(StagedPair {
+        loaded: Some(loaded),
+        counted: Some(counted),
+        filestore: Some(staged_files),
+        attachments: Some(attachments),
+        findings,
+    })
+}
+
+/// What the backup's own data does not keep to.
+fn held_by_the_backup(loaded: &Loaded, counted: &Counted) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let named = |state| {
+        let names: Vec<String> = loaded
+            .unheld
+            .iter()
+            .filter(|unheld| unheld.state == state)
+            .map(|unheld| format!("{} on {}", unheld.name, unheld.table))
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    if let Some(names) = named(UnheldState::NotValid) {
+        findings.push(Finding::needs_acceptance(
+            "orphan_keys",
+            format!("the backup has rows that refer to rows it does not have: {names}"),
+            "the keys stay as NOT VALID and bind new rows; accept that, or use an earlier backup",
+        ));
+    }
+    if let Some(names) = named(UnheldState::Absent) {
+        findings.push(Finding::needs_acceptance(
+            "broken_constraints",
+            format!("the backup's rows break constraints that were to hold: {names}"),
+            "these constraints are left out; accept that, or use an earlier backup",
+        ));
+    }
+    if !counted.sequences_behind.is_empty() {
+        findings.push(Finding::warning(
+            "sequences_behind",
+            format!("sequences are behind their columns: {}", counted.sequences_behind.join(", ")),
+            "it was so when the dump was made; Odoo will run into taken ids there",
+        ));
+    }
+    findings
+}
+
+/// Fills the staged filestore, on threads of its own.
+async fn fill(backup: Arc<Backup>, stage: Arc<Stage>, parts: Parts) -> Result<()> {
+    blocking(move || {
+        if parts == Parts::Database {
+            return stage.link_all();
+        }
+        match &backup.filestore {
+            FilestorePart::None => stage.link_all(),
+            FilestorePart::Members(files) | FilestorePart::Directory(files) => {
+                filestore::parallel(files.len(), 4, |index| {
+                    let file = &files[index];
+                    stage.place(&file.hash, file.size, || backup.open_file(file))
+                })
+            }
+            FilestorePart::Tar { .. } => {
+                let mut tar = backup.open_filestore_tar()?;
+                while let Some((hash, size)) = tar.next_file()? {
+                    if !stage.link_live(&hash, Some(size))? {
+                        stage.receive(&hash, size, &mut tar)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    })
+    .await
+}
+
+/// What happens to a staged database before anyone may see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Preparation {
+    /// What the restore is for.
+    pub intent: Intent,
+    /// Give it an identity of its own.
+    pub renew_identity: bool,
+    /// Neutralize it in SQL, because its Odoo has no command for it.
+    pub neutralize_in_sql: bool,
+    /// Hold its mail and crons.
+    pub hold_outgoing: bool,
+    /// Make the clone on which Odoo will prove it.
+    pub clone: bool,
+}
+
+/// Prepares a staged database and clones it for the proof.
+///
+/// # Errors
+/// When the server or the file system refuses. The restore can then be discarded.
+pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<HeldOutgoing> {
+    let target = &work.target;
+    let home = Home::of(&target.filestore_root);
+    let locked = swap::lock(target).await?;
+    let staged = pair::parked_database(&work.id, Side::Restored);
+    let access = stage::loader_access(target, &work.id, &work.loader_password).await?;
+    let held = {
+        let client = access.connect(&staged).await?;
+        if preparation.renew_identity {
+            let live = target.admin.connect(&target.database).await.ok();
+            outgoing::renew_identity(&client, live.as_ref()).await?;
+        }
+        if preparation.neutralize_in_sql {
+            outgoing::neutralize_legacy(&client).await?;
+        }
+        if preparation.hold_outgoing { outgoing::hold(&client).await? } else { HeldOutgoing::default() }
+    };
+    home.write(&work.id, HELD, &held)?;
+    if let Some(mut record) = Record::read(&home, &work.id)? {
+        record.intent = Some(preparation.intent);
+        record.write(&home)?;
+    }
+    if preparation.clone {
+        let clone = pair::proof_database(&work.id);
+        stage::clone_database(locked.server(), &staged, &clone, &access.user).await?;
+        let tree = home.proof(&work.id).join("filestore").join(&clone);
+        let (from, owner) = (home.parked(&work.id, Side::Restored), target.files_owner);
+        let data_dir = home.proof(&work.id);
+        blocking(move || {
+            std::fs::create_dir_all(&data_dir).map_err(crate::home::at("create", &data_dir))?;
+            filestore::own(&data_dir, owner)?;
+            let parent = data_dir.join("filestore");
+            std::fs::create_dir_all(&parent).map_err(crate::home::at("create", &parent))?;
+            filestore::own(&parent, owner)?;
+            Stage::create(&tree, &from, owner, false)?.link_all()
+        })
+        .await?;
+    }
+    Ok(held)
+}
+
+/// Takes the proof's clone away and hands the staged tables to Odoo's role: the pair is ready to go live.
+///
+/// # Errors
+/// When the server or the file system refuses.
+pub async fn accept(work: &Assignment) -> Result<()> {
+    let target = &work.target;
+    let home = Home::of(&target.filestore_root);
+    let locked = swap::lock(target).await?;
+    stage::drop_database(locked.server(), target, &pair::proof_database(&work.id)).await?;
+    crate::home::remove_tree(&home.proof(&work.id))?;
+    stage::hand_over(target, &work.id).await
+}
+
+/// Takes a staged restore back.
+///
+/// # Errors
+/// `Conflict` when it is past staging.
+pub async fn discard(target: &Target, id: &RestoreId) -> Result<()> {
+    let home = Home::of(&target.filestore_root);
+    let _locked = swap::lock(target).await?;
+    let Some(mut record) = Record::read(&home, id)? else { return home.remove(id) };
+    if !matches!(record.state, State::Staging | State::Staged) {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "not_staged",
+            format!("restore {id} has gone live; it is undone, not discarded"),
+            format!("run `undoo undo {}`", target.name),
+        ));
+    }
+    pairs::purge(target, &home, &mut record).await
+}
+
+/// Releases what a restore holds.
+///
+/// # Errors
+/// `Missing` when it holds nothing.
+pub async fn release(target: &Target, record: &Record) -> Result<(u64, u64)> {
+    let home = Home::of(&target.filestore_root);
+    let held: HeldOutgoing = home.read(&record.id, HELD)?.unwrap_or_default();
+    if held.is_empty() {
+        return Err(Problem::new(
+            Kind::Missing,
+            "nothing_held",
+            format!("restore {} holds no mail and no cron", record.id),
+            "there is nothing to release",
+        ));
+    }
+    let mut client = target.admin.connect(&target.database).await?;
+    let released = outgoing::release(&mut client, &held).await?;
+    home.write(&record.id, HELD, &HeldOutgoing::default())?;
+    Ok(released)
+}
+
+/// Matches a live system's attachments with its files.
+///
+/// # Errors
+/// When database or filestore cannot be read.
+pub async fn verify_live(target: &Target) -> Result<Reconciliation> {
+    let live = target.filestore_root.join(&target.database);
+    let (files, corrupt) = blocking(move || filestore::examine(&live, 4)).await?;
+    let client = target.admin.connect(&target.database).await?;
+    client
+        .batch_execute("SET default_transaction_read_only = on")
+        .await
+        .map_err(pg::failed("reading the live database"))?;
+    attachments::reconcile(&client, &files, corrupt, &mut |_| Ok(false)).await
+}

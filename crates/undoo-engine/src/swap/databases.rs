@@ -1,0 +1,214 @@
+//! The database half of a cutover: two renames in one transaction.
+//!
+//! Databases are known by their OIDs: a name can lie after a crash, an OID cannot.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, error::SqlState};
+use undoo_core::{Kind, Place, Problem, Result, Side, pair::parked_database};
+
+use crate::{
+    pg::{self, ident, literal},
+    record::Record,
+};
+
+fn oid(record: &Record, side: Side) -> Option<u32> {
+    match side {
+        Side::Restored => record.restored_oid,
+        Side::Replaced => record.replaced_oid,
+    }
+}
+
+async fn name_of(server: &Client, oid: Option<u32>) -> Result<Option<String>> {
+    let Some(oid) = oid else { return Ok(None) };
+    let row = server
+        .query_opt("SELECT datname::text FROM pg_database WHERE oid = $1", &[&oid])
+        .await
+        .map_err(pg::failed("looking for a database by its OID"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Where both databases are.
+pub(super) async fn places(server: &Client, record: &Record) -> Result<(Place, Place)> {
+    let mut places = [Place::Absent; 2];
+    for (place, side) in places.iter_mut().zip([Side::Restored, Side::Replaced]) {
+        *place = match name_of(server, oid(record, side)).await? {
+            None => Place::Absent,
+            Some(name) if name == record.database => Place::Live,
+            Some(name) if name == parked_database(&record.id, side) => Place::Parked,
+            Some(name) => {
+                return Err(Problem::new(
+                    Kind::Stuck,
+                    "database_renamed",
+                    format!("the {} database was renamed to \"{name}\" by someone else", side.word()),
+                    format!("rename it to \"{}\" and run it again", parked_database(&record.id, side)),
+                ));
+            }
+        };
+    }
+    Ok((places[0], places[1]))
+}
+
+/// Forbids connections to both databases and ends the sessions there are.
+pub(super) async fn close(server: &Client, record: &Record) -> Result<()> {
+    for side in [Side::Restored, Side::Replaced] {
+        let Some(name) = name_of(server, oid(record, side)).await? else { continue };
+        allow(server, &name, false).await?;
+        end_sessions(server, &name).await?;
+    }
+    Ok(())
+}
+
+async fn allow(server: &Client, name: &str, allowed: bool) -> Result<()> {
+    let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", ident(name));
+    server.batch_execute(&sql).await.map_err(pg::failed("opening or closing a database"))
+}
+
+async fn end_sessions(server: &Client, name: &str) -> Result<()> {
+    for _ in 0..120 {
+        // Autovacuum gives way to a rename by itself, and only a superuser may end it.
+        let left = server
+            .query(
+                "SELECT pid, usename::text, application_name::text, coalesce(client_addr::text, 'local'), \
+                 pg_terminate_backend(pid) \
+                 FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'",
+                &[&name],
+            )
+            .await
+            .map_err(pg::failed("ending the sessions of a database"))?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(Problem::new(
+        Kind::Conflict,
+        "sessions_stay",
+        format!("sessions on database \"{name}\" do not end"),
+        "see pg_stat_activity for who they are; stop those clients, then run it again",
+    ))
+}
+
+/// Both renames, with what belongs to the name and not to the OID, in one transaction.
+pub(super) async fn rename(server: &Client, record: &Record, to: Side) -> Result<()> {
+    let (wanted, other) = (oid(record, to), oid(record, to.other()));
+    let mut sql = String::from("BEGIN; SET LOCAL synchronous_commit = on;");
+    if let Some(name) = name_of(server, other).await?
+        && name == record.database
+    {
+        if to == Side::Restored {
+            if let Some(current) = name_of(server, wanted).await? {
+                sql += &properties(server, &name, &current, &record.owner).await?;
+            }
+        }
+        let parked = parked_database(&record.id, to.other());
+        sql += &format!("ALTER DATABASE {} RENAME TO {};", ident(&name), ident(&parked));
+    }
+    if let Some(name) = name_of(server, wanted).await?
+        && name != record.database
+    {
+        sql += &format!("ALTER DATABASE {} OWNER TO {};", ident(&name), ident(&record.owner));
+        sql += &format!("ALTER DATABASE {} RENAME TO {};", ident(&name), ident(&record.database));
+    }
+    sql += "COMMIT";
+    let mut attempts = 0;
+    loop {
+        match server.batch_execute(&sql).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) && attempts < 20 => {
+                attempts += 1;
+                // A failed transaction stays open until it is rolled back.
+                server.batch_execute("ROLLBACK").await.map_err(pg::failed("renaming databases"))?;
+                close(server, record).await?;
+            }
+            Err(error) => {
+                // The session may be gone with the server; the error that matters is the first one.
+                let _ = server.batch_execute("ROLLBACK").await;
+                return Err(pg::failed("renaming databases")(error));
+            }
+        }
+    }
+}
+
+/// Statements that give `to` the settings, grants, limit and comment of `from`.
+async fn properties(server: &Client, from: &str, to: &str, owner: &str) -> Result<String> {
+    let doing = pg::failed("reading the live database's properties");
+    let mut sql = String::new();
+    let target = ident(to);
+    let settings = server
+        .query(
+            "SELECT r.rolname::text, unnest(s.setconfig) FROM pg_db_role_setting s \
+             JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole \
+             WHERE d.datname = $1",
+            &[&from],
+        )
+        .await
+        .map_err(&doing)?;
+    for row in settings {
+        let (role, setting): (Option<String>, String) = (row.get(0), row.get(1));
+        let Some((name, value)) = setting.split_once('=') else { continue };
+        // Settings that hold lists are stored quoted as they must be written.
+        let value = if is_list(name) { value.to_owned() } else { literal(value) };
+        let value = if value.is_empty() { "''".to_owned() } else { value };
+        sql += &match role {
+            Some(role) => {
+                format!("ALTER ROLE {} IN DATABASE {target} SET {name} TO {value};", ident(&role))
+            }
+            None => format!("ALTER DATABASE {target} SET {name} TO {value};"),
+        };
+    }
+    let row = server
+        .query_one(
+            "SELECT datconnlimit, shobj_description(oid, 'pg_database'), datacl IS NULL, datdba \
+             FROM pg_database WHERE datname = $1",
+            &[&from],
+        )
+        .await
+        .map_err(&doing)?;
+    sql += &format!("ALTER DATABASE {target} CONNECTION LIMIT {};", row.get::<_, i32>(0));
+    if let Some(comment) = row.get::<_, Option<String>>(1) {
+        sql += &format!("COMMENT ON DATABASE {target} IS {};", literal(&comment));
+    }
+    sql += &format!("ALTER DATABASE {target} OWNER TO {};", ident(owner));
+    sql += &format!("REVOKE ALL ON DATABASE {target} FROM PUBLIC;");
+    let grants = server
+        .query(
+            "SELECT coalesce(r.rolname::text, ''), a.privilege_type::text, a.is_grantable \
+             FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
+             LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname = $1",
+            &[&from],
+        )
+        .await
+        .map_err(&doing)?;
+    for row in grants {
+        let (grantee, privilege, grantable): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        let grantee = if grantee.is_empty() { "PUBLIC".to_owned() } else { ident(&grantee) };
+        let option = if grantable { " WITH GRANT OPTION" } else { "" };
+        sql += &format!("GRANT {privilege} ON DATABASE {target} TO {grantee}{option};");
+    }
+    Ok(sql)
+}
+
+/// Settings whose value is a list of names (`GUC_LIST_QUOTE` in PostgreSQL's guc tables).
+fn is_list(name: &str) -> bool {
+    matches!(
+        name.to_ascii_lowercase().as_str(),
+        "search_path"
+            | "temp_tablespaces"
+            | "session_preload_libraries"
+            | "shared_preload_libraries"
+            | "local_preload_libraries"
+            | "unix_socket_directories"
+    )
+}
+
+/// Allows connections to the live database and to no other of the two.
+pub(super) async fn open(server: &Client, record: &Record, live: Side) -> Result<()> {
+    if let Some(name) = name_of(server, oid(record, live.other())).await? {
+        allow(server, &name, false).await?;
+    }
+    if let Some(name) = name_of(server, oid(record, live)).await? {
+        allow(server, &name, true).await?;
+    }
+    Ok(())
+}

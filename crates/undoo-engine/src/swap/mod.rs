@@ -1,0 +1,190 @@
+//! The cutover: bringing one side of a restore to life, whatever the state things are found in.
+//!
+//! Cutover, undo, redo, swap back and resumption are this one function. It looks where both sides are,
+//! lets [`undoo_core::pair::moves`] say what is missing, and takes the moves one by one, each noted in
+//! the journal before it is taken. It holds a lock on the server for as long as it works, and parses
+//! nothing that came out of a backup.
+
+mod databases;
+mod directories;
+
+use std::{future::Future, time::Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
+use undoo_core::{Kind, Move, Observed, Problem, Result, Side, pair};
+
+use crate::{
+    home::Home,
+    order::{Answer, Audience, Phase, Target},
+    pg,
+    record::{Record, State},
+};
+
+/// What runs on the database and the filestore: containers, or a service that commands control.
+pub trait Services: Send + Sync {
+    /// Stops everything; what is stopped already stays so.
+    fn stop(&self) -> impl Future<Output = Result<()>> + Send;
+    /// Starts everything that was running before the first stop.
+    fn start(&self) -> impl Future<Output = Result<()>> + Send;
+    /// Waits until Odoo answers.
+    fn await_health(&self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A line of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    at: Timestamp,
+    epoch: u64,
+    to: Side,
+    step: Move,
+    done: bool,
+}
+
+/// Where tests break a cutover off; called before and after each move.
+pub type Checkpoint<'a> = &'a (dyn Fn(Move, bool) -> Result<()> + Send + Sync);
+
+/// A cutover of one restore.
+pub struct Swap<'a, S> {
+    /// The target.
+    pub target: &'a Target,
+    /// Its home.
+    pub home: &'a Home,
+    /// What to stop and start.
+    pub services: &'a S,
+    /// Who hears of it.
+    pub audience: &'a dyn Audience,
+    /// Whether an unhealthy Odoo makes it swap back by itself.
+    pub auto_rollback: bool,
+    /// See [`Checkpoint`].
+    pub checkpoint: Checkpoint<'a>,
+}
+
+impl<S: Services> Swap<'_, S> {
+    /// Makes `to` live.
+    ///
+    /// # Errors
+    /// `NotProven` with code `health_check` when Odoo did not answer and the other side was brought back;
+    /// `Stuck` when that did not work either; `Conflict` when another run holds the target. After any
+    /// other error the journal stands and the same call, or one for the other side, goes on from there.
+    pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
+        let locked = lock(self.target).await?;
+        let server = locked.server();
+        let was_settled = matches!(record.state, State::Staged);
+        if was_settled {
+            directories::claim_live(self.target, record)?;
+        }
+        match self.drive(server, record, to).await {
+            Ok(()) => Ok(()),
+            Err(problem) if problem.code == "health_check" && self.auto_rollback => {
+                self.audience.tell(Answer::Log {
+                    message: format!("Odoo does not answer on the {} pair; swapping back", to.word()),
+                });
+                self.drive(server, record, to.other()).await.map_err(|second| {
+                    Problem::new(
+                        Kind::Stuck,
+                        "swap_back_failed",
+                        format!("Odoo did not answer, and swapping back failed: {second}"),
+                        format!("mend the cause, then run `undoo undo {}`", self.target.name),
+                    )
+                    .caused_by(second)
+                })?;
+                Err(problem)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    async fn drive(&self, server: &Client, record: &mut Record, to: Side) -> Result<()> {
+        record.epoch += 1;
+        record.advance(self.home, State::Swapping { to })?;
+        let observed = self.observe(server, record).await?;
+        let began = Instant::now();
+        for step in pair::moves(&observed, to) {
+            self.note(record, to, step, false)?;
+            (self.checkpoint)(step, false)?;
+            self.take(server, record, step, to).await?;
+            (self.checkpoint)(step, true)?;
+            self.note(record, to, step, true)?;
+        }
+        record.downtime_ms = u64::try_from(began.elapsed().as_millis()).ok();
+        record.went_live(to);
+        record.write(self.home)
+    }
+
+    fn note(&self, record: &Record, to: Side, step: Move, done: bool) -> Result<()> {
+        let entry = Entry { at: Timestamp::now(), epoch: record.epoch, to, step, done };
+        self.home.journal(&record.id, &entry)
+    }
+
+    async fn take(&self, server: &Client, record: &Record, step: Move, to: Side) -> Result<()> {
+        let phase = if step == Move::AwaitHealth { Phase::HealthCheck } else { Phase::Cutover };
+        self.audience.tell(Answer::Phase { phase });
+        match step {
+            Move::StopServices => self.services.stop().await,
+            Move::CloseDatabases => databases::close(server, record).await,
+            Move::RenameDatabases => databases::rename(server, record, to).await,
+            Move::ParkDirectory => directories::park(self.target, self.home, record, to.other()),
+            Move::PlaceDirectory => directories::place(self.target, self.home, record, to),
+            Move::OpenDatabase => databases::open(server, record, to).await,
+            Move::StartServices => self.services.start().await,
+            // The restore made a new database: the way back leaves nothing that could answer.
+            Move::AwaitHealth if to == Side::Replaced && record.replaced_oid.is_none() => Ok(()),
+            Move::AwaitHealth => self.services.await_health().await.map_err(|problem| {
+                Problem::new(
+                    Kind::NotProven,
+                    "health_check",
+                    format!("Odoo does not answer on the {} pair: {problem}", to.word()),
+                    "see Odoo's log; the other pair is whole",
+                )
+                .caused_by(problem)
+            }),
+        }
+    }
+
+    async fn observe(&self, server: &Client, record: &Record) -> Result<Observed> {
+        let (restored_database, replaced_database) = databases::places(server, record).await?;
+        let (restored_directory, replaced_directory) = directories::places(self.target, self.home, record);
+        Ok(Observed { restored_database, replaced_database, restored_directory, replaced_directory })
+    }
+}
+
+/// The target's lock, held for as long as the value lives.
+pub struct Locked {
+    server: Client,
+}
+
+/// Takes the target's lock.
+///
+/// # Errors
+/// `Conflict` when another run has it.
+pub async fn lock(target: &Target) -> Result<Locked> {
+    let server = target.admin.connect("postgres").await?;
+    take_lock(&server, &target.database).await?;
+    Ok(Locked { server })
+}
+
+impl Locked {
+    /// The session that holds it, on database `postgres`.
+    pub fn server(&self) -> &Client {
+        &self.server
+    }
+}
+
+async fn take_lock(server: &Client, database: &str) -> Result<()> {
+    // The second key space keeps clear of locks that Odoo and its modules take.
+    let row = server
+        .query_one("SELECT pg_try_advisory_lock(1970037871, hashtext($1))", &[&database])
+        .await
+        .map_err(pg::failed("taking the target's lock"))?;
+    if row.get::<_, bool>(0) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Conflict,
+        "target_busy",
+        format!("another run of undoo is at work on database \"{database}\""),
+        "let it finish; `undoo list` shows where it stands",
+    ))
+}

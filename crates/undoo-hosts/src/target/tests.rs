@@ -1,0 +1,66 @@
+use super::*;
+
+fn mount(destination: &str, host_source: Option<&str>) -> Mount {
+    Mount {
+        kind: MountKind::Bind,
+        volume: None,
+        host_source: host_source.map(PathBuf::from),
+        destination: destination.into(),
+        rw: true,
+    }
+}
+
+fn container(mounts: Vec<Mount>) -> OdooContainer {
+    let command = CommandLine::parse(&[], &["odoo".into()]);
+    let env = BTreeMap::new();
+    let conf = OdooConf::merge(ConfSources {
+        command: &command,
+        env: &env,
+        file: None,
+        official: None,
+        major: None,
+        home: "/root".into(),
+    });
+    OdooContainer {
+        id: "1".into(),
+        name: "odoo".into(),
+        image_id: String::new(),
+        image: String::new(),
+        running: true,
+        restart_policy: "no".into(),
+        networks: Vec::new(),
+        mounts,
+        user: String::new(),
+        executable: vec!["odoo".into()],
+        conf,
+        filestore_root: String::new(),
+        owner: None,
+        odoo_version: Some("19.0".into()),
+        database_container: None,
+        compose: None,
+        memory_limit: 0,
+        env: EnvMap::default(),
+        working_dir: String::new(),
+    }
+}
+
+#[test]
+fn the_innermost_mount_gives_the_path_on_the_host() {
+    let odoo = container(vec![
+        mount("/var/lib/odoo", Some("/srv/odoo")),
+        mount("/var/lib/odoo/filestore", Some("/big/files")),
+        mount("/var/lib/odoo2", Some("/other")),
+    ]);
+    let host_path = |inside: &str| odoo.host_path(inside).map(|path| path.display().to_string());
+    assert_eq!(host_path("/var/lib/odoo/filestore/acme").as_deref(), Some("/big/files/acme"));
+    assert_eq!(host_path("/var/lib/odoo").as_deref(), Some("/srv/odoo"));
+    assert_eq!(host_path("/var/lib/odoo/sessions").as_deref(), Some("/srv/odoo/sessions"));
+    assert_eq!(host_path("/var/lib"), None);
+}
+
+#[test]
+fn what_has_no_lasting_directory_on_the_host_has_no_path_there() {
+    let odoo = container(vec![mount("/data", Some("/srv/data")), mount("/data/tmp", None)]);
+    assert_eq!(odoo.host_path("/data/tmp/x"), None);
+    assert_eq!(odoo.host_path("/data/../etc/passwd"), None);
+}
