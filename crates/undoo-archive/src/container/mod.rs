@@ -97,7 +97,6 @@ impl Container {
                     harmless(file.name.as_bytes(), "the folder")?;
                 }
                 files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-                files.dedup_by(|a, b| a.name == b.name);
                 Ok(Self::Folder(folder, files))
             }
         }
