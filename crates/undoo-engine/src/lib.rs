@@ -6,6 +6,7 @@
 
 pub mod attachments;
 pub mod cluster;
+pub mod files;
 pub mod filestore;
 pub mod health;
 pub mod home;

@@ -64,8 +64,6 @@ pub struct Options {
     pub accept: Vec<String>,
     /// Links live files of the right name and size without hashing them; the report says so.
     pub trust_size: bool,
-    /// Mails that wait and crons that are due are held until someone releases them.
-    pub hold_outgoing: bool,
     /// Hours for which the replaced pair is kept.
     pub undo_window_hours: u32,
     /// Connections used for loading.

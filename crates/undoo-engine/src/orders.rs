@@ -6,7 +6,7 @@ use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 use undoo_storage::StorageOrder;
 
 use crate::{
-    cluster,
+    cluster, files,
     health::{self, Patience},
     home::Home,
     order::{Audience, Failure, Target},
@@ -31,6 +31,13 @@ pub enum Order {
     },
     /// Make and verify the staged pair. Answers a [`restore::Report`].
     Stage {
+        /// The backup.
+        backup: StorageOrder,
+        /// The restore.
+        work: Assignment,
+    },
+    /// Add the backup's files to the live filestore. Answers a [`files::Added`].
+    AddFiles {
         /// The backup.
         backup: StorageOrder,
         /// The restore.
@@ -143,6 +150,10 @@ pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, F
             let name = backup.0.location().to_string();
             let backup = source::open(&backup.0, &options).await?;
             value(&restore::stage(&work, &name, backup, audience).await?)?
+        }
+        Order::AddFiles { backup, work } => {
+            let backup = source::open(&backup.0, &options).await?;
+            value(&files::add(&work, backup, audience).await?)?
         }
         Order::Prepare { work, preparation } => value(&restore::prepare(&work, &preparation).await?)?,
         Order::Probe { base, database, patience } => {

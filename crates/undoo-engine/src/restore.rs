@@ -292,7 +292,7 @@ fn held_by_the_backup(loaded: &Loaded, counted: &Counted) -> Vec<Finding> {
 }
 
 /// Fills the staged filestore, on threads of its own.
-async fn fill(backup: Arc<Backup>, stage: Arc<Stage>, parts: Parts) -> Result<()> {
+pub(crate) async fn fill(backup: Arc<Backup>, stage: Arc<Stage>, parts: Parts) -> Result<()> {
     blocking(move || {
         if parts == Parts::Database {
             return stage.link_all();

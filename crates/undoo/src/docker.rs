@@ -166,7 +166,9 @@ impl DockerPlace {
 
     /// Makes a backup that lies on this machine reachable from inside a mover.
     async fn bring_backup(&self, mut order: Order, spec: &mut MoverSpec) -> Result<(Order, Option<Relay>)> {
-        let (Order::Plan { backup, .. } | Order::Stage { backup, .. }) = &mut order else {
+        let (Order::Plan { backup, .. } | Order::Stage { backup, .. } | Order::AddFiles { backup, .. }) =
+            &mut order
+        else {
             return Ok((order, None));
         };
         if let Access::Local { path } = &mut backup.0 {
@@ -393,6 +395,7 @@ fn task_of(order: &Order) -> String {
     match order {
         Order::Plan { work, .. }
         | Order::Stage { work, .. }
+        | Order::AddFiles { work, .. }
         | Order::Prepare { work, .. }
         | Order::Accept { work } => work.id.to_string(),
         Order::Discard { id, .. } => id.to_string(),

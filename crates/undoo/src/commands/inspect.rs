@@ -1,0 +1,66 @@
+//! `undoo inspect`: what a backup is, by reading as little of it as possible.
+
+use undoo_archive::backup::{Inspection, inspect};
+use undoo_core::{Kind, Problem};
+use undoo_engine::{order::Failure, source};
+use undoo_storage::{Meter, Options};
+
+use super::{bytes, print_json};
+use crate::{cli::Inspect, docker, ui};
+
+pub(super) async fn run(arguments: &Inspect) -> Result<(), Failure> {
+    let meter = Meter::default();
+    let options = Options { meter: meter.clone(), ..Options::default() };
+    let backup = source::open(&docker::storage(&arguments.backup)?.0, &options).await?;
+    let inspection = tokio::task::spawn_blocking(move || inspect(&backup)).await.map_err(|error| {
+        Problem::new(Kind::Internal, "inspect", "the inspection broke down", "please report this").caused_by(error)
+    })??;
+    if arguments.json {
+        return print_json(&inspection);
+    }
+    page(&arguments.backup, &inspection);
+    println!("\nRead {} in {} requests.", bytes(meter.bytes()), meter.requests());
+    Ok(())
+}
+
+fn page(name: &str, inspection: &Inspection) {
+    let unknown = || "unknown".to_owned();
+    println!("{name}");
+    println!("  layout      {}", word(&inspection.layout));
+    if let Some(database) = &inspection.database {
+        println!(
+            "  database    {} ({} dump)",
+            database.name.clone().unwrap_or_else(unknown),
+            word(&database.format)
+        );
+        println!("  PostgreSQL  {}", database.server_version.clone().unwrap_or_else(unknown));
+        println!("  pg_dump     {}", database.dump_version.clone().unwrap_or_else(unknown));
+        if !database.extensions.is_empty() {
+            println!("  extensions  {}", database.extensions.join(", "));
+        }
+        if let Some(tables) = database.tables {
+            println!("  tables      {tables}");
+        }
+    }
+    println!("  Odoo        {}", inspection.odoo.version.clone().unwrap_or_else(unknown));
+    if let Some(modules) = inspection.odoo.modules {
+        println!("  modules     {modules}");
+    }
+    let filestore = &inspection.filestore;
+    let size = match (filestore.files, filestore.bytes) {
+        (Some(files), Some(size)) => format!(": {files} files, {}", bytes(size)),
+        _ => String::new(),
+    };
+    println!("  filestore   {}{size}", word(&filestore.form));
+    if !inspection.findings.is_empty() {
+        println!();
+        for finding in &inspection.findings {
+            println!("{}", ui::finding_lines(finding));
+        }
+    }
+}
+
+/// A value by its name on the wire.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,76 @@
+//! One file for each command. A command finds its place, gives orders, and shows what came of them.
+
+mod inspect;
+mod keep;
+mod restore;
+mod undo;
+mod verify;
+
+use std::io::{IsTerminal, Write};
+
+use undoo_core::{Kind, Problem};
+use undoo_engine::order::Failure;
+
+use crate::{cli::Command, ui::Ui};
+
+/// Runs a command.
+///
+/// # Errors
+/// Those of the command.
+pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
+    match command {
+        Command::Inspect(arguments) => inspect::run(&arguments).await,
+        Command::Restore(arguments) => restore::run(&arguments, ui).await,
+        Command::Undo(arguments) => undo::run(&arguments, ui).await,
+        Command::Resume(arguments) => undo::resume(&arguments, ui).await,
+        Command::Verify(arguments) => verify::run(&arguments, ui).await,
+        Command::List(arguments) => keep::list(&arguments, ui).await,
+        Command::Release(arguments) => keep::release(&arguments, ui).await,
+        Command::Purge(arguments) => keep::purge(&arguments, ui).await,
+        // Dispatched before: they have no person to talk to.
+        Command::Mover | Command::CutoverAgent => Ok(()),
+    }
+}
+
+/// Prints a JSON document on standard output.
+fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = serde_json::to_writer_pretty(&mut out, document).map_err(std::io::Error::from);
+    written.and_then(|()| writeln!(out)).map_err(|error| {
+        Problem::new(Kind::Unavailable, "output", "standard output cannot be written to", "")
+            .caused_by(error)
+            .into()
+    })
+}
+
+/// Asks a person to go on.
+///
+/// # Errors
+/// `Cancelled` when they do not, or when there is no one to ask and `yes` was not given.
+fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
+    if yes || ui.is_json() {
+        return Ok(());
+    }
+    ui.settle();
+    if !std::io::stdin().is_terminal() {
+        return Err(Problem::new(
+            Kind::Cancelled,
+            "not_confirmed",
+            "nobody is there to confirm this",
+            "give --yes to go on without a question",
+        )
+        .into());
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::Cancelled, "not_confirmed", "not confirmed; nothing live was touched", "").into())
+}
+
+/// Bytes for a person.
+fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}

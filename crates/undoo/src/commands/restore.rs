@@ -1,0 +1,281 @@
+//! `undoo restore`: plan, stage, prove, cut over; and what is said of it at the end.
+
+use std::time::Instant;
+
+use serde_json::json;
+use undoo_core::{Finding, RestoreId, Result, Side};
+use undoo_engine::{
+    health::Answered,
+    order::{self, Answer, Audience, Failure, Parts, Phase},
+    orders::Order,
+    outgoing::HeldOutgoing,
+    pg,
+    record::Record,
+    restore::{Assignment, Plan, Preparation, Report},
+};
+
+use super::{bytes, confirm, print_json};
+use crate::{
+    cli::{Intent, Restore},
+    docker,
+    place::{Cutover, Place},
+    ui::{self, Ui},
+};
+
+/// `maintenance_work_mem` of all loading sessions together, in MiB.
+const MAINTENANCE_MIB: u32 = 768;
+
+pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
+    let began = Instant::now();
+    let place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
+    let work = assignment(arguments, &place)?;
+    if arguments.dry_run {
+        return dry_run(arguments, &place, work, ui).await;
+    }
+    if work.options.parts == Parts::Filestore {
+        return files_only(arguments, &place, work, ui).await;
+    }
+    let backup = docker::storage(&arguments.backup)?;
+    let report: Report = place.order(Order::Stage { backup, work: work.clone() }, ui).await?;
+    match finish(arguments, &place, &work, &report, ui).await {
+        Ok(end) => show(&end, &report, began, ui),
+        Err((failure, staged)) => {
+            if staged {
+                let discard = Order::Discard { target: place.target().clone(), id: work.id };
+                if let Err(left) = place.order::<()>(discard, &Ui::quiet()).await {
+                    ui.say(&format!("the staged pair stays until the next run: {}", left.problem));
+                }
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let jobs = arguments.jobs.unwrap_or_else(|| processors.min(8)).max(1);
+    let parts = if arguments.database_only {
+        Parts::Database
+    } else if arguments.filestore_only {
+        Parts::Filestore
+    } else {
+        Parts::All
+    };
+    let maintenance_mib = MAINTENANCE_MIB / u32::try_from(jobs).unwrap_or(u32::MAX).max(1);
+    Ok(Assignment {
+        id: RestoreId::generate(),
+        target: place.target().clone(),
+        options: order::Options {
+            parts,
+            accept: arguments.accept.clone(),
+            trust_size: arguments.trust_size,
+            undo_window_hours: arguments.undo_window,
+            jobs,
+            maintenance_mib: maintenance_mib.max(64),
+        },
+        loader_password: pg::random_password()?,
+    })
+}
+
+async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
+    let accepted = work.options.accept.clone();
+    let plan: Plan =
+        place.order(Order::Plan { backup: docker::storage(&arguments.backup)?, work }, ui).await?;
+    ui.settle();
+    if ui.is_json() {
+        print_json(&plan)?;
+    } else {
+        show_plan(arguments, place, &plan);
+    }
+    Failure::of(&plan.findings, &accepted).map_or(Ok(()), Err)
+}
+
+fn show_plan(arguments: &Restore, place: &Place, plan: &Plan) {
+    let target = place.target();
+    println!("Plan: restore {} into database \"{}\" of {}", arguments.backup, target.database, target.name);
+    println!("  1. load it beside as a staged database that no Odoo sees (PostgreSQL {})", plan.cluster.version);
+    println!("  2. stage its files, linking those that are there already");
+    println!("  3. count every table, match every attachment, boot Odoo on a clone");
+    match &plan.cluster.live {
+        Some(live) => {
+            println!("  4. stop Odoo and whatever else is connected ({} sessions now)", live.sessions.len());
+            println!("  5. rename: the restored pair goes live, the replaced one ({}) is kept {} h for undo",
+                bytes(live.bytes.unsigned_abs()), arguments.undo_window);
+        }
+        None => println!("  4. rename it to \"{}\", which is a new database", target.database),
+    }
+    println!("  6. start Odoo and wait for its login page; swap back if it does not come");
+    for finding in &plan.findings {
+        println!("{}", ui::finding_lines(finding));
+    }
+}
+
+/// How a restore ended.
+struct End {
+    record: Record,
+    intent: order::Intent,
+    neutralized: bool,
+    held: HeldOutgoing,
+    boot: Option<Answered>,
+}
+
+/// From the verified staged pair to the live one. The error says whether the pair is still only staged.
+async fn finish(
+    arguments: &Restore,
+    place: &Place,
+    work: &Assignment,
+    report: &Report,
+    ui: &Ui,
+) -> Result<End, (Failure, bool)> {
+    let staged = |failure: Failure| (failure, true);
+    let intent = intent(arguments, report);
+    let neutralize = intent == order::Intent::Copy && !arguments.no_neutralize;
+    let by_odoo = neutralize && place.has_odoo() && place.target().odoo_major.is_some_and(|major| major >= 16);
+    if by_odoo {
+        ui.tell(Answer::Phase { phase: Phase::Neutralize });
+        place.neutralize(work).await.map_err(|problem| staged(problem.into()))?;
+    }
+    let boots = place.has_odoo() && !arguments.no_boot;
+    let preparation = Preparation {
+        intent,
+        renew_identity: intent == order::Intent::Copy,
+        neutralize_in_sql: neutralize && !by_odoo,
+        hold_outgoing: arguments.hold_outgoing.unwrap_or(intent == order::Intent::Recover),
+        clone: boots,
+    };
+    let order = Order::Prepare { work: work.clone(), preparation };
+    let held: HeldOutgoing = place.order(order, ui).await.map_err(staged)?;
+    let boot = if boots {
+        ui.tell(Answer::Phase { phase: Phase::Boot });
+        Some(place.prove(work, ui).await.map_err(staged)?)
+    } else {
+        None
+    };
+    place.order::<()>(Order::Accept { work: work.clone() }, ui).await.map_err(staged)?;
+    let question = format!("Put the restored \"{}\" in the place of the live one?", place.target().database);
+    confirm(&question, arguments.yes, ui).map_err(staged)?;
+    let cutover = Cutover {
+        id: work.id,
+        to: Side::Restored,
+        auto_rollback: !arguments.no_auto_rollback,
+        booted_ms: boot.as_ref().map(|answered| answered.after_ms),
+    };
+    // From here on the record on the target says how far it came.
+    let record = place.cut_over(cutover, ui).await.map_err(|failure| (failure, false))?;
+    Ok(End { record, intent, neutralized: neutralize, held, boot })
+}
+
+/// What was asked for; else the same instance is recovered and any other is copied.
+fn intent(arguments: &Restore, report: &Report) -> order::Intent {
+    match arguments.intent {
+        Some(Intent::Recover) => order::Intent::Recover,
+        Some(Intent::Copy) => order::Intent::Copy,
+        Some(Intent::Move) => order::Intent::Move,
+        None => {
+            let live = report.plan.cluster.live.as_ref().and_then(|live| live.uuid.as_ref());
+            let restored = report.counted.as_ref().and_then(|counted| counted.uuid.as_ref());
+            if live.is_some() && live == restored { order::Intent::Recover } else { order::Intent::Copy }
+        }
+    }
+}
+
+fn show(end: &End, report: &Report, began: Instant, ui: &Ui) -> Result<(), Failure> {
+    ui.settle();
+    if ui.is_json() {
+        let result = json!({
+            "restore": end.record,
+            "report": report,
+            "intent": end.intent,
+            "neutralized": end.neutralized,
+            "held": end.held,
+            "boot": end.boot,
+            "downtime_ms": end.record.downtime_ms,
+            "seconds": began.elapsed().as_secs_f64(),
+        });
+        ui.tell(Answer::Done { result });
+        return Ok(());
+    }
+    println!("Restored \"{}\" from {}", end.record.database, report.backup);
+    println!("  restore     {}", end.record.id);
+    if let (Some(counted), Some(loaded)) = (&report.counted, &report.loaded) {
+        println!(
+            "  database    {} rows in {} tables counted equal, {} users, {} installed modules",
+            counted.rows, counted.tables, counted.users, counted.installed_modules
+        );
+        println!(
+            "  loading     {} in {:.1} s, indexes and keys in {:.1} s",
+            bytes(loaded.bytes),
+            loaded.data_seconds,
+            loaded.post_data_seconds
+        );
+    }
+    if let (Some(files), Some(matched)) = (&report.filestore, &report.attachments) {
+        println!(
+            "  filestore   {} files linked, {} fetched ({}); {} of {} attachments matched",
+            files.linked,
+            files.fetched,
+            bytes(files.fetched_bytes),
+            matched.matched,
+            matched.attachments
+        );
+        for missing in &matched.missing {
+            println!("              missing: {} ({})", missing.name, missing.store_fname);
+        }
+        for corrupt in &matched.corrupt {
+            println!("              corrupt: {} {}", corrupt.store_fname, corrupt.reason);
+        }
+    }
+    match &end.boot {
+        Some(boot) => println!(
+            "  proof       Odoo booted on a clone: login page after {:.1} s, {} assets",
+            boot.after_ms as f64 / 1000.0,
+            boot.assets
+        ),
+        None => println!("  proof       Odoo was not booted on a clone"),
+    }
+    let identity = if end.neutralized { "a copy, neutralized" } else { "able to send mail and run crons" };
+    println!("  intent      {:?}: {identity}", end.intent);
+    if !end.held.is_empty() {
+        println!(
+            "  held        {} mails, {} crons: `undoo release {}`",
+            end.held.mails.len(),
+            end.held.crons.len(),
+            end.record.target
+        );
+    }
+    if let Some(downtime) = end.record.downtime_ms {
+        println!("  downtime    {:.1} s", downtime as f64 / 1000.0);
+    }
+    if let Some(until) = end.record.undo_until {
+        println!("  undo        `undoo undo {}` until {until}", end.record.target);
+    }
+    println!("  took        {:.1} s", began.elapsed().as_secs_f64());
+    notes(&report.findings, &report.plan.findings);
+    Ok(())
+}
+
+fn notes(found: &[Finding], planned: &[Finding]) {
+    for finding in planned.iter().chain(found) {
+        println!("{}", ui::finding_lines(finding));
+    }
+}
+
+async fn files_only(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
+    let backup = docker::storage(&arguments.backup)?;
+    let added: undoo_engine::files::Added = place.order(Order::AddFiles { backup, work }, ui).await?;
+    ui.settle();
+    if ui.is_json() {
+        return print_json(&added);
+    }
+    println!(
+        "Added {} files ({}), replaced {} that were not what their names say, left {} as they were",
+        added.added,
+        bytes(added.bytes),
+        added.replaced.len(),
+        added.present
+    );
+    for corrupt in &added.corrupt {
+        println!("  left out: {} {}", corrupt.store_fname, corrupt.reason);
+    }
+    Ok(())
+}
