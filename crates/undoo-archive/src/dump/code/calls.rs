@@ -99,7 +99,7 @@ fn is_alias(tokens: &[Token<'_>], opens: &[Option<usize>], at: usize) -> bool {
     let Some(before) = at.checked_sub(1) else { return false };
     let previous = &tokens[before];
     let introduces = |token: &Token<'_>| ["from", "join", "lateral"].iter().any(|word| token.is_word(word));
-    if ["as", "using", "with", "recursive"].iter().any(|word| previous.is_word(word)) {
+    if ["as", "using", "with", "recursive", "ordinality"].iter().any(|word| previous.is_word(word)) {
         return true;
     }
     if previous.is(",") {
