@@ -39,7 +39,8 @@ pub enum Decision {
     Run,
     /// Leave it out: the result is the same or better without it.
     Skip(Mend),
-    /// Leave it out, and tell the reader what is missing afterwards.
+    /// Leave it out, and tell the reader what is missing afterwards. Several statements about one object
+    /// give equal findings.
     Drop(Finding),
     /// Do not restore this dump.
     Refuse(Problem),

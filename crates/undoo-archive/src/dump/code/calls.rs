@@ -13,6 +13,9 @@ pub(super) fn unknown(tokens: &[Token<'_>]) -> Vec<String> {
     for (at, token) in tokens.iter().enumerate() {
         let Some(name) = token.name() else { continue };
         if !tokens.get(at + 1).is_some_and(|next| next.is("(")) {
+            if is_attribute(tokens, at) && !is_harmless(None, &name) && !found.contains(&name) {
+                found.push(name);
+            }
             continue;
         }
         let qualifier = match at.checked_sub(2).map(|before| &tokens[before..at]) {
@@ -55,7 +58,7 @@ pub(super) fn is_pure(tokens: &[Token<'_>]) -> bool {
     }
     let [select, rest @ ..] = body.as_slice() else { return false };
     let mut depth = 0_usize;
-    for token in rest {
+    for (at, token) in rest.iter().enumerate() {
         match token.text {
             "(" => depth += 1,
             ")" => depth = depth.saturating_sub(1),
@@ -70,11 +73,27 @@ pub(super) fn is_pure(tokens: &[Token<'_>]) -> bool {
                 | TokenKind::Other
                 | TokenKind::Unterminated
         );
-        if table || odd || token.is(";") || token.is_word("select") || token.is_word("table") {
+        // An argument's name takes attributes too, so only calls and types may be qualified.
+        let attribute = at > 0
+            && rest[at - 1].is(".")
+            && !rest.get(at + 1).is_some_and(|next| next.is("("))
+            && !token.name().is_some_and(|name| is_harmless(None, &name));
+        if table || odd || attribute || token.is(";") || token.is_word("select") || token.is_word("table") {
             return false;
         }
     }
     select.is_word("select") && unknown(rest).is_empty()
+}
+
+/// Whether the name at `at` is taken of a value, as in `(value).name`: where the value has no such field,
+/// the server calls the function of that name with it.
+fn is_attribute(tokens: &[Token<'_>], at: usize) -> bool {
+    match at.checked_sub(2).map(|before| &tokens[before..at]) {
+        Some([value, dot]) if dot.is(".") => {
+            value.is(")") || value.is("]") || value.kind == TokenKind::Parameter
+        }
+        _ => false,
+    }
 }
 
 /// For each closing parenthesis, the index of its opening one.
@@ -99,7 +118,7 @@ fn is_alias(tokens: &[Token<'_>], opens: &[Option<usize>], at: usize) -> bool {
     let Some(before) = at.checked_sub(1) else { return false };
     let previous = &tokens[before];
     let introduces = |token: &Token<'_>| ["from", "join", "lateral"].iter().any(|word| token.is_word(word));
-    if ["as", "using", "with", "recursive"].iter().any(|word| previous.is_word(word)) {
+    if ["as", "using", "with", "recursive", "ordinality"].iter().any(|word| previous.is_word(word)) {
         return true;
     }
     if previous.is(",") {

@@ -63,6 +63,8 @@ fn expressions_that_call_other_functions_need_acceptance() {
         ("CREATE VIEW public.v AS SELECT 1 FROM evil('x') x(a);", "evil"),
         ("CREATE VIEW public.v AS SELECT a.b.evil(1);", "b.evil"),
         ("CREATE VIEW public.v AS SELECT \"select\"(1);", "select"),
+        ("CREATE VIEW public.v AS SELECT (9).pg_sleep;", "pg_sleep"),
+        ("CREATE VIEW public.v AS SELECT t.a[1].\"Evil\" FROM public.t;", "Evil"),
         ("CREATE VIEW public.v AS SELECT public.\"Evil\" /* x */ (1);", "public.Evil"),
         ("CREATE RULE \"_RETURN\" AS ON SELECT TO public.v DO INSTEAD SELECT evil(1) AS a;", "evil"),
         ("CREATE POLICY p ON public.t USING (evil(a));", "evil"),
@@ -185,6 +187,8 @@ fn functions_that_compute_from_their_arguments_are_known() {
         "DELETE FROM t",
         "WITH x AS (DELETE FROM t RETURNING 1) SELECT 1",
         "SELECT (TABLE t)",
+        "SELECT $1.pg_sleep",
+        "SELECT a.pg_sleep",
         "SELECT U&\"f\"(1)",
         "SELECT 1 INTO t",
     ] {

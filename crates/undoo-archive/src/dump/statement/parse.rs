@@ -92,6 +92,8 @@ impl<'t, 'a> Parser<'t, 'a> {
                 let sequence = name.qualified()?;
                 name.rest.is_empty().then_some(Classified::SetVal { sequence })
             }
+            // Of `pg_dump --clean`; never run.
+            ("lo_unlink", false) => Some(Classified::Drop),
             ("lo_create", false) => {
                 let oid = self.oid()?;
                 self.call_tail(&[])?;
@@ -252,13 +254,13 @@ impl<'t, 'a> Parser<'t, 'a> {
             "default" if self.word("privileges") => Some(C::DefaultPrivileges),
             "database" => Some(C::DatabaseProperty),
             "system" | "role" | "user" | "group" | "tablespace" | "extension" => None,
+            // Never run, so that it does not matter what the rest says.
+            _ if owner => Some(C::OwnerTo),
             "foreign" => Some(C::Foreign { what: "foreign object" }),
             "server" => Some(C::Foreign { what: "foreign server" }),
             "publication" => Some(C::Publication { name: self.name()? }),
             "subscription" => Some(C::Subscription { name: self.name()? }),
             "event" if self.word("trigger") => Some(C::EventTrigger { name: self.name()? }),
-            // Never run, so that it does not matter what the rest says.
-            _ if owner => Some(C::OwnerTo),
             "table" => self.alter_table(),
             "sequence" => self.alter_sequence(),
             "index" => {
