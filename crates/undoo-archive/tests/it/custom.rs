@@ -175,6 +175,12 @@ fn rows_are_cut_at_row_boundaries_and_long_rows_into_parts() {
         assert!(events.iter().all(|(bytes, ..)| *bytes <= 2 * ROWS_CHUNK));
         assert_eq!(events.iter().map(|(_, rows, _)| rows).sum::<u64>(), count as u64);
     }
+    // What looks like the end of the rows when the row is handed out in parts is in the middle of one.
+    for length in (1 << 20) - 4..=1 << 20 {
+        let row = [&vec![b'x'; length][..], b"\\\\.\n"].concat();
+        let events = rows_of(Craft::new(NONE).with_rows(9, &row.repeat(2)).bytes());
+        assert_eq!(events.iter().map(|(bytes, ..)| bytes).sum::<usize>(), 2 * row.len());
+    }
     let long = [&b"a\n"[..], &vec![b'x'; 5 << 20], b"\nb\n\\\\.\n"].concat();
     let events = rows_of(Craft::new(GZIP).with_rows(9, &long).bytes());
     assert_eq!(events.iter().map(|(bytes, ..)| bytes).sum::<usize>(), long.len());
