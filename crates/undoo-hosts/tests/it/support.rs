@@ -112,8 +112,15 @@ impl Sandbox {
         body.image.get_or_insert_with(|| POSTGRES.into());
         body.entrypoint.get_or_insert_with(|| vec!["sleep".into(), "600".into()]);
         body.stop_signal = Some("SIGKILL".into());
+        let host = body.host_config.get_or_insert_default();
         // The engine's default network is shared with everything on this machine.
-        body.host_config.get_or_insert_default().network_mode.get_or_insert_with(|| "none".into());
+        host.network_mode.get_or_insert_with(|| "none".into());
+        // Else the image's volume would outlive a container that the code under test removes.
+        host.mounts.get_or_insert_default().push(Mount {
+            target: Some("/var/lib/postgresql/data".into()),
+            typ: Some(MountType::TMPFS),
+            ..Default::default()
+        });
         let name = self.create(suffix, body).await;
         self.start(&name).await;
         name
