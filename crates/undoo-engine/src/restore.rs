@@ -245,6 +245,10 @@ async fn stage_pair(
     findings.extend(held_by_the_backup(&loaded, &counted));
     stop_at(&findings, &work.options.accept)?;
     mark(&parked, Marker { restore: work.id, side: Side::Restored })?;
+    for directory in [home.proof(&work.id), home.proof(&work.id).join("filestore")] {
+        std::fs::create_dir_all(&directory).map_err(crate::home::at("create", &directory))?;
+        filestore::own(&directory, target.files_owner)?;
+    }
     record.advance(home, State::Staged)?;
     Ok(StagedPair {
         loaded: Some(loaded),
@@ -365,16 +369,7 @@ pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<Hel
         stage::clone_database(locked.server(), &staged, &clone, &access.user).await?;
         let tree = home.proof(&work.id).join("filestore").join(&clone);
         let (from, owner) = (home.parked(&work.id, Side::Restored), target.files_owner);
-        let data_dir = home.proof(&work.id);
-        blocking(move || {
-            std::fs::create_dir_all(&data_dir).map_err(crate::home::at("create", &data_dir))?;
-            filestore::own(&data_dir, owner)?;
-            let parent = data_dir.join("filestore");
-            std::fs::create_dir_all(&parent).map_err(crate::home::at("create", &parent))?;
-            filestore::own(&parent, owner)?;
-            Stage::create(&tree, &from, owner, false)?.link_all()
-        })
-        .await?;
+        blocking(move || Stage::create(&tree, &from, owner, false)?.link_all()).await?;
     }
     Ok(held)
 }

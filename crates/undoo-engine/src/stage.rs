@@ -171,7 +171,7 @@ async fn loader(
 async fn create_loader(server: &Client, name: &str, password: &SecretString) -> Result<()> {
     use secrecy::ExposeSecret;
     let create = format!(
-        "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT PASSWORD {}",
+        "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}",
         ident(name),
         literal(password.expose_secret())
     );

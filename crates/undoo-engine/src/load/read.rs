@@ -140,7 +140,13 @@ impl Reader<'_> {
     }
 
     fn sort(&mut self, classified: Classified, statement: Statement) -> Result<()> {
-        let section = classified.section();
+        let follows = matches!(classified, Classified::Comment { .. } | Classified::AlterTableOther { .. });
+        // What speaks about an object stands right after it: a comment on a check constraint comes with
+        // its table, before the data, one on a foreign key after.
+        let section = match classified.section() {
+            Section::PostData if follows && !self.after_data => Section::PreData,
+            section => section,
+        };
         self.after_data |= section == Section::PostData;
         let Statement { sql, origin } = statement;
         let late = classified.table().is_some_and(|table| self.late.contains(table));

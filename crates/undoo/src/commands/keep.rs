@@ -27,7 +27,7 @@ pub(super) async fn list(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["RESTORE", "STARTED", "BACKUP", "STATE", "HELD", "UNDO UNTIL"]);
     for row in listed {
         let record = &row.record;
