@@ -384,7 +384,9 @@ pub async fn accept(work: &Assignment) -> Result<()> {
     let locked = swap::lock(target).await?;
     stage::drop_database(locked.server(), target, &pair::proof_database(&work.id)).await?;
     crate::home::remove_tree(&home.proof(&work.id))?;
-    stage::hand_over(target, &work.id).await
+    let report: Option<Report> = home.read(&work.id, REPORT)?;
+    let confined = report.and_then(|report| report.loaded).map(|loaded| loaded.confined).unwrap_or_default();
+    stage::hand_over(target, &work.id, &confined).await
 }
 
 /// Takes a staged restore back.

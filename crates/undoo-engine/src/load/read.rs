@@ -46,6 +46,15 @@ pub struct Read {
     pub confined: Vec<String>,
 }
 
+impl Read {
+    /// Keeps a finding, once: several statements about one object find the same.
+    fn note(&mut self, finding: Option<Finding>) {
+        if let Some(finding) = finding.filter(|finding| !self.findings.contains(finding)) {
+            self.findings.push(finding);
+        }
+    }
+}
+
 /// Reads a dump to its end.
 ///
 /// # Errors
@@ -120,7 +129,7 @@ impl Reader<'_> {
             {
                 self.read.confined.push(name.quoted());
             }
-            self.read.findings.extend(code.finding());
+            self.read.note(code.finding());
         }
         if let Classified::CreateExtension { name, .. } = &classified {
             self.send(Work::Extension { name: name.clone() })?;
@@ -132,7 +141,7 @@ impl Reader<'_> {
                 Ok(())
             }
             Decision::Drop(finding) => {
-                self.read.findings.push(finding);
+                self.read.note(Some(finding));
                 Ok(())
             }
             Decision::Refuse(problem) => Err(problem),

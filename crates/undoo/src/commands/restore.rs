@@ -36,18 +36,34 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
         return files_only(arguments, &place, work, ui).await;
     }
     let backup = docker::storage(&arguments.backup)?;
-    let report: Report = place.order(Order::Stage { backup, work: work.clone() }, ui).await?;
+    let name = backup.0.location().to_string();
+    let staged = place.order::<Report>(Order::Stage { backup, name, work: work.clone() }, ui).await;
+    let report = match staged {
+        Ok(report) => report,
+        Err(failure) => {
+            // A mover that was killed or cancelled could not take its own things back.
+            if matches!(failure.problem.code, "cancelled" | "mover_died" | "mover_out_of_memory") {
+                discard(&place, &work, ui).await;
+            }
+            return Err(failure);
+        }
+    };
     match finish(arguments, &place, &work, &report, ui).await {
         Ok(end) => show(&end, &report, began, ui),
         Err((failure, staged)) => {
             if staged {
-                let discard = Order::Discard { target: place.target().clone(), id: work.id };
-                if let Err(left) = place.order::<()>(discard, &Ui::quiet()).await {
-                    ui.say(&format!("the staged pair stays until the next run: {}", left.problem));
-                }
+                discard(&place, &work, ui).await;
             }
             Err(failure)
         }
+    }
+}
+
+/// Takes a staged pair back. What cannot be taken back now, the next run on the target does.
+async fn discard(place: &Place, work: &Assignment, ui: &Ui) {
+    let discard = Order::Discard { target: place.target().clone(), id: work.id };
+    if let Err(left) = place.order::<()>(discard, &Ui::quiet()).await {
+        ui.say(&format!("the staged pair stays until the next run: {}", left.problem));
     }
 }
 
