@@ -146,7 +146,7 @@ pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, F
     Ok(match order {
         Order::Plan { backup, work } => {
             let backup = source::open(&backup.0, &options).await?;
-            value(&restore::plan(&work, &backup, audience).await?)?
+            value(&restore::plan_with_dump(&work, &backup, audience).await?)?
         }
         Order::Stage { backup, name, work } => {
             let backup = source::open(&backup.0, &options).await?;

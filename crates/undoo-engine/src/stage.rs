@@ -8,13 +8,31 @@ use secrecy::SecretString;
 use tokio_postgres::Client;
 use undoo_core::{Kind, Problem, RestoreId, Result, Side, pair};
 
-use crate::{cluster::Cluster, order::Target, pg::{self, DatabaseAccess, ident, literal}};
+use crate::{
+    cluster::Cluster,
+    order::Target,
+    pg::{self, DatabaseAccess, ident, literal},
+};
 
 /// Extensions that may be created for a dump by the admin connection. Each is known not to open a way
 /// out of the database.
 const EXTENSIONS: [&str; 17] = [
-    "pg_trgm", "unaccent", "vector", "pgcrypto", "uuid-ossp", "hstore", "btree_gin", "btree_gist",
-    "fuzzystrmatch", "citext", "intarray", "tablefunc", "cube", "earthdistance", "ltree", "postgis",
+    "pg_trgm",
+    "unaccent",
+    "vector",
+    "pgcrypto",
+    "uuid-ossp",
+    "hstore",
+    "btree_gin",
+    "btree_gist",
+    "fuzzystrmatch",
+    "citext",
+    "intarray",
+    "tablefunc",
+    "cube",
+    "earthdistance",
+    "ltree",
+    "postgis",
     "pg_stat_statements",
 ];
 
@@ -94,14 +112,14 @@ impl Staged {
                 Kind::Missing,
                 "extension_missing",
                 format!("the dump needs extension \"{name}\", which this PostgreSQL does not have"),
-                format!("install it on the server (Debian: postgresql-{}-…), then run it again", cluster.major),
+                format!(
+                    "install it on the server (Debian: postgresql-{}-…), then run it again",
+                    cluster.major
+                ),
             ));
         }
         let create = format!("CREATE EXTENSION IF NOT EXISTS {} WITH SCHEMA public", ident(name));
-        self.admin
-            .batch_execute(&create)
-            .await
-            .map_err(pg::failed(&format!("creating extension {name}")))?;
+        self.admin.batch_execute(&create).await.map_err(pg::failed(&format!("creating extension {name}")))?;
         if name == "unaccent" && self.unaccent_immutable {
             // Dumps omit that Odoo marks it so, and indexes that use it fail otherwise.
             let immutable = "ALTER FUNCTION public.unaccent(text) IMMUTABLE";
@@ -245,7 +263,11 @@ async fn create_loader(server: &Client, name: &str, password: &SecretString) -> 
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn loader_access(target: &Target, id: &RestoreId, password: &SecretString) -> Result<DatabaseAccess> {
+pub async fn loader_access(
+    target: &Target,
+    id: &RestoreId,
+    password: &SecretString,
+) -> Result<DatabaseAccess> {
     let server = target.admin.connect("postgres").await?;
     let name = pair::loader_role(id);
     let exists = server
@@ -277,6 +299,15 @@ fn properties(cluster: &Cluster) -> String {
     sql
 }
 
+/// Drops the live database to make room, as `stop_first` asks for.
+///
+/// # Errors
+/// When the server refuses. The caller has compared `confirmed` with the target's name.
+pub async fn drop_live(target: &Target, confirmed: &str) -> Result<()> {
+    let server = target.admin.connect("postgres").await?;
+    force_drop(&server, confirmed).await
+}
+
 /// Drops a database of a restore, ending the sessions on it; one that is not there is dropped already.
 ///
 /// # Errors
@@ -290,6 +321,10 @@ pub async fn drop_database(server: &Client, target: &Target, name: &str) -> Resu
             "please report this",
         ));
     }
+    force_drop(server, name).await
+}
+
+async fn force_drop(server: &Client, name: &str) -> Result<()> {
     let there = server
         .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
         .await
