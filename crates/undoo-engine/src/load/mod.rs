@@ -25,7 +25,7 @@ use tokio_postgres::Client;
 use undoo_archive::dump::{DumpStream, statement::QualifiedName};
 use undoo_core::{Finding, Kind, Problem, Result};
 
-pub use post::{Unheld, UnheldState};
+pub use post::{PostTimes, Unheld, UnheldState};
 
 use crate::{
     cluster::Cluster,
@@ -59,6 +59,8 @@ pub struct Loaded {
     pub data_seconds: f64,
     /// Seconds for indexes, keys and statistics.
     pub post_data_seconds: f64,
+    /// The parts of that.
+    pub post_data: PostTimes,
 }
 
 /// A dump, where it goes, and who hears of it.
@@ -187,7 +189,7 @@ impl Load<'_> {
         }
         definitions.commit().await?;
         let data_seconds = began.elapsed().as_secs_f64();
-        let unheld = self.post_data(sessions, &tally, post_data).await?;
+        let (unheld, post_data_times) = self.post_data(sessions, &tally, post_data).await?;
         Ok(Loaded {
             rows: tally.table_rows.iter().map(|(table, rows)| (table.quoted(), *rows)).collect(),
             bytes: tally.bytes,
@@ -196,6 +198,7 @@ impl Load<'_> {
             confined: Vec::new(),
             data_seconds,
             post_data_seconds: began.elapsed().as_secs_f64() - data_seconds,
+            post_data: post_data_times,
         })
     }
 
@@ -204,7 +207,7 @@ impl Load<'_> {
         clients: Vec<Client>,
         tally: &Tally,
         items: Vec<PostData>,
-    ) -> Result<Vec<Unheld>> {
+    ) -> Result<(Vec<Unheld>, PostTimes)> {
         self.audience.tell(Answer::Phase { phase: Phase::PostData });
         // Audiences are borrowed and sessions run on tasks of their own: the count is what they share.
         let done = Arc::new(AtomicU64::new(0));
