@@ -13,16 +13,17 @@ CREATE TEMP TABLE strides (name text PRIMARY KEY, stride bigint);
 
 -- Inserts `copies` clones of every row of a table. `stride` is what a clone's id is moved by; columns
 -- named in `changes` get the expression given (k is the number of the clone), all others the original's.
-CREATE FUNCTION pg_temp.clone(source regclass, copies int, changes jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_temp.clone(source text, copies int, changes jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   columns text; expressions text; stride bigint; done bigint;
 BEGIN
+  IF copies = 0 THEN RETURN 0; END IF; -- then the table need not exist
   SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum),
          string_agg(coalesce(changes ->> attname::text, 's.' || quote_ident(attname)), ', ' ORDER BY attnum)
     INTO columns, expressions
-    FROM pg_attribute WHERE attrelid = source AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
+    FROM pg_attribute WHERE attrelid = source::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
   EXECUTE format('SELECT coalesce(max(id), 0) + 1 FROM %s', source) INTO stride;
-  INSERT INTO strides VALUES (source::text, stride);
+  INSERT INTO strides VALUES (source, stride);
   expressions := regexp_replace(expressions, '\{(\w+)\}', '(SELECT stride FROM strides WHERE name = ''\1'')', 'g');
   EXECUTE format('INSERT INTO %s (%s) SELECT %s FROM %s s CROSS JOIN generate_series(1, %s) AS k ORDER BY k, s.id',
                  source, columns, expressions, source, copies);
@@ -55,48 +56,51 @@ SELECT 'res_partner', pg_temp.clone('res_partner', :partners, $${
   "name": "s.name || ' ' || k", "complete_name": "s.complete_name || ' ' || k",
   "email": "k || '.' || s.email", "email_normalized": "k || '.' || s.email_normalized",
   "barcode": "NULL", "signup_type": "NULL", "ref": "NULL"
-}$$) WHERE :partners > 0;
+}$$);
 
 SELECT 'sale_order', pg_temp.clone('sale_order', :sales, $${
   "id": "s.id + k * {sale_order}", "name": "s.name || '/' || k", "access_token": "gen_random_uuid()",
   "date_order": "s.date_order - k * interval '1 hour'"
-}$$) WHERE :sales > 0;
+}$$);
 SELECT 'sale_order_line', pg_temp.clone('sale_order_line', :sales, $${
   "id": "s.id + k * {sale_order_line}", "order_id": "s.order_id + k * {sale_order}",
   "linked_line_id": "s.linked_line_id + k * {sale_order_line}",
   "name": "s.name || ' ' || (SELECT subject FROM texts WHERE texts.id = 1 + (k * 31 + s.id) % 20000)"
-}$$) WHERE :sales > 0;
+}$$);
 
 SELECT 'account_move', pg_temp.clone('account_move', :invoices, $${
   "id": "s.id + k * {account_move}", "name": "s.name || '/' || k", "sequence_number": "s.sequence_number + k * 1000",
   "sequence_prefix": "s.sequence_prefix || k || '/'", "access_token": "gen_random_uuid()",
   "payment_reference": "s.payment_reference || '/' || k", "ref": "s.ref || ' ' || k"
-}$$) WHERE :invoices > 0;
+}$$);
 SELECT 'account_move_line', pg_temp.clone('account_move_line', :invoices, $${
   "id": "s.id + k * {account_move_line}", "move_id": "s.move_id + k * {account_move}",
   "move_name": "s.move_name || '/' || k", "ref": "s.ref || ' ' || k",
   "name": "s.name || ' ' || (SELECT subject FROM texts WHERE texts.id = 1 + (k * 17 + s.id) % 20000)"
-}$$) WHERE :invoices > 0;
+}$$);
 
 SELECT 'stock_move', pg_temp.clone('stock_move', :moves, $${
   "id": "s.id + k * {stock_move}"
-}$$) WHERE :moves > 0;
+}$$);
 SELECT 'crm_lead', pg_temp.clone('crm_lead', :leads, $${
   "id": "s.id + k * {crm_lead}", "name": "s.name || ' ' || k", "email_from": "k || '.' || s.email_from"
-}$$) WHERE :leads > 0;
+}$$);
 SELECT 'project_task', pg_temp.clone('project_task', :tasks, $${
   "id": "s.id + k * {project_task}", "parent_id": "s.parent_id + k * {project_task}",
   "name": "s.name || ' ' || k", "access_token": "gen_random_uuid()"
-}$$) WHERE :tasks > 0;
+}$$);
 
 -- Messages on what was just made, half of them in threads under an earlier one.
-CREATE TEMP TABLE threads AS
-  SELECT row_number() OVER () AS n, model, id FROM (
-    SELECT 'res.partner' AS model, id FROM res_partner
-    UNION ALL SELECT 'sale.order', id FROM sale_order
-    UNION ALL SELECT 'account.move', id FROM account_move
-    UNION ALL SELECT 'crm.lead', id FROM crm_lead
-    UNION ALL SELECT 'project.task', id FROM project_task) AS every;
+CREATE TEMP TABLE threads (n serial, model text, id int);
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['res_partner', 'sale_order', 'account_move', 'crm_lead', 'project_task'] LOOP
+    CONTINUE WHEN to_regclass(name) IS NULL;
+    EXECUTE format('INSERT INTO threads (model, id) SELECT %L, id FROM %I ORDER BY id', replace(name, '_', '.'), name);
+  END LOOP;
+END $$;
 CREATE UNIQUE INDEX ON threads (n);
 CREATE TEMP TABLE facts AS SELECT
   (SELECT count(*) FROM threads) AS threads,
