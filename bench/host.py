@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,13 +54,16 @@ def docker(*arguments, **options):
 
 
 def only_one():
-    """Waits for nothing and shares with nobody: two measurements at once would measure each other."""
+    """Shares with nobody, since two measurements at once would measure each other; answers the lock, which
+    is held as long as it is open. Removes what a killed run left."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     handle = open(FOLDER / "lock", "w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Failed("bench", "another measurement or generation runs", f"wait for it (it holds {handle.name})") from None
+    for left in (*FOLDER.glob("s3-*"), *FOLDER.glob("procedure-*"), *FOLDER.glob("*.part")):
+        shutil.rmtree(left, ignore_errors=True)
     # Terminated like interrupted: the instances are taken down on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return handle

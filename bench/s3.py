@@ -59,7 +59,8 @@ class Server:
                  "s3.port", "s3.port.grpc")
         self.url = f"http://{HOST}:{ports[6]}"
         self.process = subprocess.Popen(
-            [weed, "server", "-dir=data", f"-ip={HOST}", f"-ip.bind={HOST}", "-volume.max=0", "-filer", "-s3",
+            # It ends with us, however we end.
+            ["setpriv", "--pdeathsig", "KILL", weed, "server", "-dir=data", f"-ip={HOST}", f"-ip.bind={HOST}", "-volume.max=0", "-filer", "-s3",
              "-s3.config=s3.json", "-s3.iam=false", "-master.volumeSizeLimitMB=1024", "-master.electionTimeout=1s",
              "-master.heartbeatInterval=100ms", *(f"-{name}={port}" for name, port in zip(names, ports))],
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=open(f"{self.folder}/log", "w"), stderr=subprocess.STDOUT)
