@@ -22,6 +22,8 @@ import urllib.request
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("UNDOO_CACHE") or pathlib.Path.home() / ".cache/undoo")
 FOLDER = CACHE / "bench"
+# Seconds after which any command is taken for hung.
+PATIENCE = 1800
 ODOO_IMAGE, POSTGRES_IMAGE = "odoo:19.0", "postgres:15"
 
 
@@ -40,7 +42,11 @@ def say(text):
 def run(*command, **options):
     """Runs a command and answers its standard output as text; raises Failed with its last words."""
     options.setdefault("stdout", subprocess.PIPE)
-    done = subprocess.run([str(part) for part in command], stderr=subprocess.PIPE, text=True, **options)
+    try:
+        done = subprocess.run([str(part) for part in command], stderr=subprocess.PIPE, text=True, timeout=PATIENCE, **options)
+    except subprocess.TimeoutExpired:
+        raise Failed(" ".join(map(str, command))[:200], f"it has not ended after {PATIENCE} s",
+                     "run that command by hand") from None
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-3:] or ["it said nothing"]
         raise Failed(" ".join(map(str, command))[:200], f"exit {done.returncode}: {' / '.join(last)}",

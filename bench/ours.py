@@ -8,9 +8,11 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
+import threading
 import time
 
-from host import PROJECT, Failed, say
+from host import PATIENCE, PROJECT, Failed, say
 
 # Every restore is of the kind that it is measured against: the same instance at an earlier time.
 RESTORE = ("--json", "--yes", "--intent", "recover")
@@ -49,8 +51,10 @@ def command(*arguments, environment=None):
     say(" ".join(arguments))
     began = time.monotonic()
     phases, last = [], {}
-    with subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:
+    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
+            arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+        watch = threading.Timer(PATIENCE, process.kill)
+        watch.start()
         for line in process.stdout:
             now = time.monotonic() - began
             try:
@@ -59,7 +63,10 @@ def command(*arguments, environment=None):
                 continue
             if last.get("answer") == "phase":
                 phases.append((last["phase"], now))
-        error = process.stderr.read()
+        process.wait()
+        watch.cancel()
+        errors.seek(0)
+        error = errors.read()
     seconds = time.monotonic() - began
     if process.returncode != 0:
         cause = " / ".join(filter(None, [last.get("message"), last.get("remedy"), error.strip()[-500:]]))
