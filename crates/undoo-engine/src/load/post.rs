@@ -96,7 +96,8 @@ impl PostLoader<'_> {
         let (first, rest) = split_first(clients)?;
         let direct = add_unvalidated(&first, &keys, &progress).await?;
         let clients = std::iter::once(first).chain(rest).collect();
-        let (clients, failed) = run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress).await?;
+        let (clients, failed) =
+            run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress).await?;
         unheld.extend(failed);
         let (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress).await?;
         let (first, _) = split_first(clients)?;
