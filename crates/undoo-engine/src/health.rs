@@ -57,7 +57,10 @@ pub async fn login_page(base: &str, database: &str, patience: Patience) -> Resul
             return Err(Problem::new(
                 Kind::NotProven,
                 "no_login_page",
-                format!("{base}/web/login of database \"{database}\" did not come in {} s: {last}", allowed.as_secs()),
+                format!(
+                    "{base}/web/login of database \"{database}\" did not come in {} s: {last}",
+                    allowed.as_secs()
+                ),
                 "see Odoo's log for the cause: a missing addon or Python package is the usual one",
             ));
         }

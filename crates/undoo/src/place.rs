@@ -103,6 +103,28 @@ impl Place {
         }
     }
 
+    /// Stops what runs on the target, for a restore that makes room first.
+    ///
+    /// # Errors
+    /// Those of Docker or of the stop command.
+    pub async fn stop(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.stop().await,
+            Self::Direct(place) => place.stop().await,
+        }
+    }
+
+    /// Names of what else is stopped for the cutover, besides Odoo.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn holders(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Docker(place) => Ok(place.holders().await?.into_iter().map(|holder| holder.name).collect()),
+            Self::Direct(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Cuts over.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use tokio::task::JoinSet;
@@ -51,6 +52,21 @@ pub enum UnheldState {
     Absent,
 }
 
+/// Seconds that each part of the work after the data took.
+#[derive(Debug, Default, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PostTimes {
+    /// Indexes, primary keys, unique and check constraints.
+    pub indexes: f64,
+    /// Foreign keys, as `NOT VALID`.
+    pub foreign_keys: f64,
+    /// Their validation.
+    pub validation: f64,
+    /// `ANALYZE`.
+    pub analyze: f64,
+    /// Triggers and whatever comes last.
+    pub rest: f64,
+}
+
 /// Statements that must run in one transaction on one session.
 struct Job {
     weight: u64,
@@ -74,7 +90,7 @@ impl PostLoader<'_> {
     ///
     /// # Errors
     /// The first statement that failed for a reason other than the backup's own data.
-    pub async fn run(self, items: Vec<PostData>) -> Result<Vec<Unheld>> {
+    pub async fn run(self, items: Vec<PostData>) -> Result<(Vec<Unheld>, PostTimes)> {
         let mut by_table: HashMap<QualifiedName, Vec<(bool, String)>> = HashMap::new();
         let (mut keys, mut others) = (Vec::new(), Vec::new());
         for item in items {
@@ -91,14 +107,22 @@ impl PostLoader<'_> {
         let mut unheld = Vec::new();
         let weight = |table: &QualifiedName| bytes.get(table).copied().unwrap_or(0);
 
+        let (mut times, mut began) = (PostTimes::default(), Instant::now());
+        let mut lap = || std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64();
+
         let (clients, failed) = run_jobs(clients, index_jobs(by_table, &weight), &progress).await?;
         unheld.extend(failed);
+        times.indexes = lap();
         let (first, rest) = split_first(clients)?;
         let direct = add_unvalidated(&first, &keys, &progress).await?;
+        times.foreign_keys = lap();
         let clients = std::iter::once(first).chain(rest).collect();
-        let (clients, failed) = run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress).await?;
+        let (clients, failed) =
+            run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress).await?;
         unheld.extend(failed);
+        times.validation = lap();
         let (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress).await?;
+        times.analyze = lap();
         let (first, _) = split_first(clients)?;
         let mut batch = Batch::on(&first);
         for sql in others {
@@ -106,7 +130,8 @@ impl PostLoader<'_> {
             progress(1);
         }
         batch.commit().await?;
-        Ok(unheld)
+        times.rest = lap();
+        Ok((unheld, times))
     }
 }
 

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use undoo_core::{Kind, Move, Observed, Problem, Result, Side, pair};
 
+pub use databases::Properties;
+
 use crate::{
     home::Home,
     order::{Answer, Audience, Phase, Target},
@@ -124,7 +126,10 @@ impl<S: Services> Swap<'_, S> {
         match step {
             Move::StopServices => self.services.stop().await,
             Move::CloseDatabases => databases::close(server, record).await,
-            Move::RenameDatabases => databases::rename(server, record, to).await,
+            Move::RenameDatabases => {
+                let kept = self.home.read(&record.id, PROPERTIES)?;
+                databases::rename(server, record, to, kept).await
+            }
             Move::ParkDirectory => directories::park(self.target, self.home, record, to.other()),
             Move::PlaceDirectory => directories::place(self.target, self.home, record, to),
             Move::OpenDatabase => databases::open(server, record, to).await,
@@ -148,6 +153,19 @@ impl<S: Services> Swap<'_, S> {
         let (restored_directory, replaced_directory) = directories::places(self.target, self.home, record);
         Ok(Observed { restored_database, replaced_database, restored_directory, replaced_directory })
     }
+}
+
+/// File of the restore's directory with the properties of a live database that was dropped first.
+pub const PROPERTIES: &str = "properties.json";
+
+/// Statements that give the restore's parked database the settings, grants, limit and comment of the live
+/// one, for when the live one will be gone; `None` where there is none.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn properties_of_live(target: &Target) -> Result<Properties> {
+    let server = target.admin.connect("postgres").await?;
+    databases::properties(&server, &target.database, &target.owner).await
 }
 
 /// The target's lock, held for as long as the value lives.
