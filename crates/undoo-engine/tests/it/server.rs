@@ -98,7 +98,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let bin = tools().join(format!("{major}/bin"));
         let data = folder.path().join("data");
-        let options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
+        let options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8", "--no-sync"];
         run(command(&as_other_than_root(&bin.join("initdb"))).arg("-D").arg(&data).args(options));
         fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
         Self { major, folder, bin, process: None }

@@ -16,7 +16,7 @@ use undoo_core::{
 };
 use undoo_engine::{
     home::{Home, marker},
-    order::{Answer, Failure, Intent, Options, Parts, Target},
+    order::{Answer, Failure, Intent, Options, Parts, Strategy, Target},
     record::{Record, State},
     restore::{self, Assignment, Preparation, Report},
     source,
@@ -58,6 +58,7 @@ impl<'s> World<'s> {
             database: database.to_owned(),
             filestore_root: root,
             files_owner: None,
+            shares_disk: false,
             database_pinned: false,
             name: "the tested target".into(),
             odoo_major: Some(17),
@@ -109,6 +110,7 @@ impl<'s> World<'s> {
             target: self.target.clone(),
             options: Options {
                 parts: Parts::All,
+                strategy: Strategy::Beside,
                 accept: Vec::new(),
                 trust_size: false,
                 undo_window_hours: 24,
