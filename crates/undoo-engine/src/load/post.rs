@@ -92,11 +92,12 @@ impl PostLoader<'_> {
     /// The first statement that failed for a reason other than the backup's own data.
     pub async fn run(self, items: Vec<PostData>) -> Result<(Vec<Unheld>, PostTimes)> {
         let mut by_table: HashMap<QualifiedName, Vec<(bool, String)>> = HashMap::new();
-        let (mut keys, mut others) = (Vec::new(), Vec::new());
+        let (mut attachments, mut keys, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
             match item {
                 PostData::Index { table, sql } => by_table.entry(table).or_default().push((false, sql)),
                 PostData::Constraint { table, sql } => by_table.entry(table).or_default().push((true, sql)),
+                PostData::AttachIndex { sql } => attachments.push(sql),
                 PostData::ForeignKey { table, name, not_valid, sql } => {
                     keys.push(ForeignKey { table, name, not_valid, sql });
                 }
@@ -112,8 +113,9 @@ impl PostLoader<'_> {
 
         let (clients, failed) = run_jobs(clients, index_jobs(by_table, &weight), &progress).await?;
         unheld.extend(failed);
-        times.indexes = lap();
         let (first, rest) = split_first(clients)?;
+        run_in_order(&first, attachments, &progress).await?;
+        times.indexes = lap();
         let direct = add_unvalidated(&first, &keys, &progress).await?;
         times.foreign_keys = lap();
         let clients = std::iter::once(first).chain(rest).collect();
@@ -124,15 +126,23 @@ impl PostLoader<'_> {
         let (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress).await?;
         times.analyze = lap();
         let (first, _) = split_first(clients)?;
-        let mut batch = Batch::on(&first);
-        for sql in others {
-            batch.push(Located { sql, origin: "the end of the dump".into() }).await?;
-            progress(1);
-        }
-        batch.commit().await?;
+        run_in_order(&first, others, &progress).await?;
         times.rest = lap();
         Ok((unheld, times))
     }
+}
+
+async fn run_in_order(
+    client: &Client,
+    statements: Vec<String>,
+    progress: &Arc<dyn Fn(u64) + Send + Sync>,
+) -> Result<()> {
+    let mut batch = Batch::on(client);
+    for sql in statements {
+        batch.push(Located { sql, origin: "the end of the dump".into() }).await?;
+        progress(1);
+    }
+    batch.commit().await
 }
 
 struct ForeignKey {
