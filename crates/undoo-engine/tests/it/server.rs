@@ -81,7 +81,8 @@ impl Server {
             shell.args(["sh", "-c", &script, "sh"]).args(server.words()).stdin(Stdio::piped());
             server.process = Some(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
             server.await_ready();
-            server.psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
+            server
+                .psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
             server
         })
     }
@@ -98,9 +99,11 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let bin = tools().join(format!("{major}/bin"));
         let data = folder.path().join("data");
-        let options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8", "--no-sync"];
+        let options =
+            ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8", "--no-sync"];
         run(command(&as_other_than_root(&bin.join("initdb"))).arg("-D").arg(&data).args(options));
-        fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
+        fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n")
+            .unwrap();
         Self { major, folder, bin, process: None }
     }
 

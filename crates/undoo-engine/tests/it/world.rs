@@ -128,13 +128,16 @@ impl<'s> World<'s> {
 
     /// Whether a database of this name exists.
     pub fn has_database(&self, name: &str) -> bool {
-        self.server.psql("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = {}", quoted(name))) == "1"
+        self.server.psql("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = {}", quoted(name)))
+            == "1"
     }
 
     /// No database, role or directory of this restore is on the target.
     pub fn assert_nothing_left(&self, id: &RestoreId) {
         let of_it = format!("'undoo_{}_%'", id.short());
-        let databases = self.server.psql("postgres", &format!("SELECT datname FROM pg_database WHERE datname LIKE {of_it}"));
+        let databases = self
+            .server
+            .psql("postgres", &format!("SELECT datname FROM pg_database WHERE datname LIKE {of_it}"));
         assert_eq!(databases, "", "databases of the restore are left");
         self.assert_no_role(id);
         assert!(!self.home().restore(id).exists(), "the restore's directory is left");
@@ -143,13 +146,18 @@ impl<'s> World<'s> {
     /// The loader role does not exist.
     pub fn assert_no_role(&self, id: &RestoreId) {
         let role = quoted(&loader_role(id));
-        assert_eq!(self.server.psql("postgres", &format!("SELECT 1 FROM pg_roles WHERE rolname = {role}")), "");
+        assert_eq!(
+            self.server.psql("postgres", &format!("SELECT 1 FROM pg_roles WHERE rolname = {role}")),
+            ""
+        );
     }
 
     /// The live database is the one with this OID, open, with its row and its file.
     pub fn assert_untouched(&self, oid: &str) {
         assert_eq!(self.oid(&self.target.database), oid);
-        let side = self.server.psql(&self.target.database, "SELECT value FROM ir_config_parameter WHERE key = 'side'");
+        let side = self
+            .server
+            .psql(&self.target.database, "SELECT value FROM ir_config_parameter WHERE key = 'side'");
         assert_eq!(side, "replaced");
         let file = self.live_directory().join(crate::odoo::fname(BORN_LATER));
         assert_eq!(fs::read(file).unwrap(), BORN_LATER);
@@ -160,7 +168,8 @@ impl<'s> World<'s> {
 
     /// OID of a database, as text; empty when there is none.
     pub fn oid(&self, database: &str) -> String {
-        self.server.psql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = {}", quoted(database)))
+        self.server
+            .psql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = {}", quoted(database)))
     }
 
     /// Exactly one whole pair is live; answers which.
@@ -182,7 +191,8 @@ impl<'s> World<'s> {
         };
         if oid(side).is_some() {
             assert_eq!(open(&self.target.database), "t", "the live database is closed");
-            let owner = format!("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE oid = {}", text(oid(side)));
+            let owner =
+                format!("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE oid = {}", text(oid(side)));
             assert_eq!(self.server.psql("postgres", &owner), self.target.owner);
         }
         if oid(other).is_some() {
