@@ -210,6 +210,10 @@ impl Stage {
     /// # Errors
     /// When the file system refuses.
     pub fn link_all(&self) -> Result<()> {
+        if !self.live.exists() {
+            // A new database, or one whose Odoo has not yet written a file.
+            return Ok(());
+        }
         for_each_file(&self.live, &mut |hash, path, size| {
             if lock(&self.have).contains_key(&hash) { Ok(()) } else { self.link(path, &hash, size) }
         })

@@ -191,6 +191,9 @@ impl Reader<'_> {
             C::AddForeignKey { table, name, not_valid, .. } => {
                 Work::PostData(PostData::ForeignKey { table, name, not_valid, sql })
             }
+            C::AlterTableOther { action, .. } if action.starts_with("INDEX ATTACH") => {
+                Work::PostData(PostData::AttachIndex { sql })
+            }
             _ if section == Section::PostData => Work::PostData(PostData::Other { sql }),
             _ => Work::Define { sql, origin: place(origin) },
         };

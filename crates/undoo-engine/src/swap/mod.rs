@@ -73,9 +73,15 @@ impl<S: Services> Swap<'_, S> {
     pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
         let locked = lock(self.target).await?;
         let server = locked.server();
-        let was_settled = matches!(record.state, State::Staged);
-        if was_settled {
-            directories::claim_live(self.target, record)?;
+        let settled = match record.state {
+            State::Staged => Some(Side::Replaced),
+            State::Live { side } => Some(side),
+            State::Swapping { .. } => None,
+            State::Staging | State::Purged => return Err(nothing_kept(record)),
+        };
+        if let Some(side) = settled {
+            databases::expect_live(server, record, side).await?;
+            directories::claim_live(self.target, record, side)?;
         }
         match self.drive(server, record, to).await {
             Ok(()) => Ok(()),
@@ -153,6 +159,15 @@ impl<S: Services> Swap<'_, S> {
         let (restored_directory, replaced_directory) = directories::places(self.target, self.home, record);
         Ok(Observed { restored_database, replaced_database, restored_directory, replaced_directory })
     }
+}
+
+fn nothing_kept(record: &Record) -> Problem {
+    Problem::new(
+        Kind::Missing,
+        "nothing_kept",
+        format!("restore {} has no second pair to swap with", record.id),
+        "`undoo list` shows what there is",
+    )
 }
 
 /// File of the restore's directory with the properties of a live database that was dropped first.
