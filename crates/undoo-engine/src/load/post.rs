@@ -19,6 +19,7 @@ use undoo_archive::dump::{sql::Tokens, statement::QualifiedName};
 use undoo_core::{Kind, Problem, Result};
 
 use super::{
+    pace::Pace,
     session::{Batch, Located, statement_failed},
     work::PostData,
 };
@@ -81,6 +82,9 @@ impl Job {
     }
 }
 
+/// Hears of statements that are done.
+type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// The sessions and how many bytes of rows each table has.
 pub struct PostLoader<'a> {
     /// Sessions that nothing else uses.
@@ -88,7 +92,9 @@ pub struct PostLoader<'a> {
     /// Bytes of rows by table.
     pub bytes: &'a HashMap<QualifiedName, u64>,
     /// Called with the number of statements done.
-    pub progress: Arc<dyn Fn(u64) + Send + Sync>,
+    pub progress: Progress,
+    /// When to give way.
+    pub pace: Arc<Pace>,
 }
 
 impl PostLoader<'_> {
@@ -110,14 +116,14 @@ impl PostLoader<'_> {
                 PostData::Other { sql } => others.push(sql),
             }
         }
-        let Self { clients, bytes, progress } = self;
+        let Self { clients, bytes, progress, pace } = self;
         let mut unheld = Vec::new();
         let weight = |table: &QualifiedName| bytes.get(table).copied().unwrap_or(0);
 
         let (mut times, mut began) = (PostTimes::default(), Instant::now());
         let mut lap = || std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64();
 
-        let (clients, failed) = run_jobs(clients, index_jobs(by_table, &weight), &progress).await?;
+        let (clients, failed) = run_jobs(clients, index_jobs(by_table, &weight), &progress, &pace).await?;
         unheld.extend(failed);
         let (first, rest) = split_first(clients)?;
         run_in_order(&first, attachments, &progress).await?;
@@ -125,17 +131,17 @@ impl PostLoader<'_> {
         // Adding keys keeps one session busy; statistics are for the others meanwhile.
         let (direct, analyzed) = tokio::join!(
             add_unvalidated(&first, &keys, &progress),
-            run_jobs(rest, analyze_jobs(bytes), &progress),
+            run_jobs(rest, analyze_jobs(bytes), &progress, &pace),
         );
         let (direct, (rest, _)) = (direct?, analyzed?);
         let alone = rest.is_empty();
         let mut clients: Vec<Client> = std::iter::once(first).chain(rest).collect();
         if alone {
-            (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress).await?;
+            (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress, &pace).await?;
         }
         times.foreign_keys_and_analyze = lap();
         let (clients, failed) =
-            run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress).await?;
+            run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress, &pace).await?;
         unheld.extend(failed);
         times.validation = lap();
         let (first, _) = split_first(clients)?;
@@ -145,11 +151,7 @@ impl PostLoader<'_> {
     }
 }
 
-async fn run_in_order(
-    client: &Client,
-    statements: Vec<String>,
-    progress: &Arc<dyn Fn(u64) + Send + Sync>,
-) -> Result<()> {
+async fn run_in_order(client: &Client, statements: Vec<String>, progress: &Progress) -> Result<()> {
     let mut batch = Batch::on(client);
     for sql in statements {
         batch.push(Located { sql, origin: "the end of the dump".into() }).await?;
@@ -214,11 +216,7 @@ fn index_jobs(
 
 /// Adds every key `NOT VALID`, one statement for each table, all in one transaction; answers the keys
 /// that had to be added as they are because their table is partitioned.
-async fn add_unvalidated(
-    client: &Client,
-    keys: &[ForeignKey],
-    progress: &Arc<dyn Fn(u64) + Send + Sync>,
-) -> Result<Vec<String>> {
+async fn add_unvalidated(client: &Client, keys: &[ForeignKey], progress: &Progress) -> Result<Vec<String>> {
     let mut by_table: Vec<(&QualifiedName, Vec<&ForeignKey>)> = Vec::new();
     for key in keys {
         match by_table.last_mut() {
@@ -332,18 +330,23 @@ fn analyze_jobs(bytes: &HashMap<QualifiedName, u64>) -> Vec<Job> {
 async fn run_jobs(
     clients: Vec<Client>,
     mut jobs: Vec<Job>,
-    progress: &Arc<dyn Fn(u64) + Send + Sync>,
+    progress: &Progress,
+    pace: &Arc<Pace>,
 ) -> Result<(Vec<Client>, Vec<Unheld>)> {
     jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
     let queue = Arc::new(Mutex::new(VecDeque::from(jobs)));
     let mut sessions = JoinSet::new();
-    for client in clients {
-        let (queue, progress) = (Arc::clone(&queue), Arc::clone(progress));
+    for (index, client) in clients.into_iter().enumerate() {
+        let (queue, progress, pace) = (Arc::clone(&queue), Arc::clone(progress), Arc::clone(pace));
         sessions.spawn(async move {
             let mut unheld = Vec::new();
             loop {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                let Some(job) = next else { return Ok((client, unheld)) };
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let empty = || queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                if !empty() && pace.gave_way(index).await {
+                    continue;
+                }
+                let Some(job) = next() else { return Ok((client, unheld)) };
                 let done = job.singly.len() as u64;
                 unheld.extend(run_job(&client, job).await?);
                 progress(done);
