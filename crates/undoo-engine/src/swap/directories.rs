@@ -18,13 +18,14 @@ fn live(target: &Target) -> PathBuf {
     target.filestore_root.join(&target.database)
 }
 
-/// Marks the live directory as the side that will be replaced.
-pub(super) fn claim_live(target: &Target, record: &Record) -> Result<()> {
+/// Marks the live directory as the side that it is: one that Odoo made itself has no marker, and after a
+/// later restore was undone it has that one's.
+pub(super) fn claim_live(target: &Target, record: &Record, side: Side) -> Result<()> {
     let live = live(target);
     if !live.exists() {
         return Ok(());
     }
-    mark(&live, Marker { restore: record.id, side: Side::Replaced })
+    mark(&live, Marker { restore: record.id, side })
 }
 
 /// Where both directories are.
