@@ -2,8 +2,8 @@
 
 use std::{fs, io::Write, process::Stdio};
 
-use undoo_core::pair::parked_database;
 use undoo_core::Side;
+use undoo_core::pair::parked_database;
 
 use crate::{
     odoo::{SOURCE, click_odoo_folder, files, oec_zip},
@@ -73,7 +73,11 @@ async fn plain_as_psql(major: u32) {
     });
     let work = world.work();
     let report = stage_and_accept(&work, &world.backup()).await;
-    assert!(report.attachments.is_some_and(|found| found.is_exact() && found.matched == 60 && found.in_database == 1));
+    assert!(
+        report
+            .attachments
+            .is_some_and(|found| found.is_exact() && found.matched == 60 && found.in_database == 1)
+    );
     cut_over(&world, &work.id, Side::Restored).await;
     assert_same(server, &world.target.database, &reference);
 }
@@ -153,12 +157,16 @@ async fn a_large_table_split_over_sessions_arrives_once_for_each_row() {
     assert!(dump.len() > 35_000_000, "{} bytes", dump.len());
     let mut work = world.work();
     work.options.jobs = 3;
-    let backup = crate::odoo::zip_of(&world.path("backup.zip"), &[("dump.sql", &dump), ("manifest.json", b"{\"version\": \"17.0\"}")]);
+    let backup = crate::odoo::zip_of(
+        &world.path("backup.zip"),
+        &[("dump.sql", &dump), ("manifest.json", b"{\"version\": \"17.0\"}")],
+    );
     work.options.accept.push("missing_files".into());
     let report = stage(&work, &backup).await.unwrap_or_else(|failure| panic!("{failure:?}"));
     let rows = report.loaded.map(|loaded| loaded.rows["\"public\".\"mail_message\""]);
     assert_eq!(rows, Some(200_000));
-    let digest = "SELECT count(*), count(DISTINCT id), sum(hashtext(mail_message::text)::bigint) FROM mail_message";
+    let digest =
+        "SELECT count(*), count(DISTINCT id), sum(hashtext(mail_message::text)::bigint) FROM mail_message";
     let staged = parked_database(&work.id, Side::Restored);
     assert_eq!(server.psql(&staged, digest), server.psql(&copy, digest));
     let sessions = "SELECT count(DISTINCT xmin::text) > 1 FROM mail_message";

@@ -95,7 +95,8 @@ impl Server {
 pub fn odoo_zip(path: &Path, dump: &[u8], files: &[(String, Vec<u8>)]) -> PathBuf {
     let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
     let options = zip::write::SimpleFileOptions::default().compression_level(Some(1));
-    let manifest = br#"{"odoo_dump": "1", "db_name": "acme", "version": "17.0", "modules": {"base": "17.0.1.3"}}"#;
+    let manifest =
+        br#"{"odoo_dump": "1", "db_name": "acme", "version": "17.0", "modules": {"base": "17.0.1.3"}}"#;
     let fixed = [("dump.sql", dump), ("manifest.json", manifest.as_slice())];
     let named = files.iter().map(|(name, content)| (format!("filestore/{name}"), content.as_slice()));
     for (name, content) in fixed.map(|(name, content)| (name.to_owned(), content)).into_iter().chain(named) {
@@ -120,7 +121,10 @@ pub fn oec_zip(path: &Path, dump: &[u8], files: &[(String, Vec<u8>)]) -> PathBuf
     let folder = tempfile::tempdir().unwrap();
     write_filestore(&folder.path().join("filestore"), files);
     let tar = run(std::process::Command::new("tar").arg("-C").arg(folder.path()).args(["-cz", "filestore"]));
-    zip_of(path, &[("dump.sql", dump), ("filestore.tar.gz", &tar), ("manifest.json", br#"{"version": "17.0"}"#)])
+    zip_of(
+        path,
+        &[("dump.sql", dump), ("filestore.tar.gz", &tar), ("manifest.json", br#"{"version": "17.0"}"#)],
+    )
 }
 
 /// Writes a ZIP of these members.
