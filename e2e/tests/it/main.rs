@@ -7,5 +7,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod crash;
+mod direct;
+mod holders;
+mod hostile;
+mod layouts;
+mod memory;
+mod outgoing;
 mod recover;
+mod refusals;
+mod storage;
 mod support;

@@ -22,7 +22,8 @@ fn a_damaged_odoo_is_recovered_in_place_undone_and_redone_with_what_was_entered_
         json!({ "name": "late.bin", "res_model": "res.partner", "res_id": partner, "datas": base64(&content) }),
     );
     // Files that the backup has as well.
-    let shared: Vec<_> = files(&backup.filestore()).into_iter().filter(|f| live.filestore().join(f).exists()).collect();
+    let shared: Vec<_> =
+        files(&backup.filestore()).into_iter().filter(|f| live.filestore().join(f).exists()).collect();
     assert!(shared.len() > 10, "the instance has the template's files");
     let (truncated, removed) = (live.filestore().join(&shared[0]), live.filestore().join(&shared[1]));
     fs::File::options().write(true).open(&truncated).unwrap().set_len(3).unwrap();
@@ -39,7 +40,8 @@ fn a_damaged_odoo_is_recovered_in_place_undone_and_redone_with_what_was_entered_
     assert_eq!(report["attachments"]["missing"], json!([]));
     assert_eq!(report["attachments"]["corrupt"], json!([]));
     assert_eq!(report["filestore"]["live_corrupt"], json!([shared[0]]));
-    let rows = live.sql("SELECT count(*) FROM ir_attachment WHERE type = 'binary' AND store_fname IS NOT NULL");
+    let rows =
+        live.sql("SELECT count(*) FROM ir_attachment WHERE type = 'binary' AND store_fname IS NOT NULL");
     // Odoo has made its asset bundles anew since, at most a few.
     let (now, matched) = (rows.parse::<u64>().unwrap(), report["attachments"]["matched"].as_u64().unwrap());
     assert!(now >= matched && now <= matched + 8, "{matched} attachments matched, {now} are there");

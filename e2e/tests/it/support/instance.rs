@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{
     docker::{docker, docker_maybe, psql, succeed},
-    project, wait_for, web::Web,
+    project, wait_for,
+    web::Web,
 };
 
 /// What an instance is made of.
@@ -89,7 +90,8 @@ impl Instance {
 
     /// The file that Odoo's options are in.
     pub(crate) fn conf(&self) -> PathBuf {
-        let format = "{{range .Mounts}}{{if eq .Destination \"/etc/odoo/odoo.conf\"}}{{.Source}}{{end}}{{end}}";
+        let format =
+            "{{range .Mounts}}{{if eq .Destination \"/etc/odoo/odoo.conf\"}}{{.Source}}{{end}}{{end}}";
         docker(&["inspect", "-f", format, &self.odoo()]).into()
     }
 

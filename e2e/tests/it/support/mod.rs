@@ -3,13 +3,14 @@
 pub(crate) mod backup;
 pub(crate) mod docker;
 pub(crate) mod instance;
+pub(crate) mod mail;
 pub(crate) mod undoo;
 pub(crate) mod web;
+pub(crate) mod weed;
 
 pub(crate) use backup::Made;
 pub(crate) use instance::{Instance, Kind};
 pub(crate) use undoo::Undoo;
-pub(crate) use web::Web;
 
 use std::{
     path::PathBuf,

@@ -182,7 +182,8 @@ fn build() -> PathBuf {
         .expect("cargo says where it put the binary");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("undoo-e2e");
     let stamp = |path: &Path| fs::metadata(path).and_then(|found| Ok((found.len(), found.modified()?))).ok();
-    let fresh = stamp(&program).zip(stamp(&built)).is_some_and(|(ours, new)| ours.0 == new.0 && ours.1 >= new.1);
+    let fresh =
+        stamp(&program).zip(stamp(&built)).is_some_and(|(ours, new)| ours.0 == new.0 && ours.1 >= new.1);
     if !fresh {
         let draft = program.with_extension("new");
         fs::copy(&built, &draft).unwrap();
