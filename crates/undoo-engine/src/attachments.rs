@@ -134,7 +134,9 @@ pub async fn reconcile(
         let row_size: Option<i64> = row.get(3);
         let missing = || MissingFile { attachment: row.get(0), name: row.get(1), store_fname: store.clone() };
         match files.get(&hash) {
-            Some(size) if row_size.is_none_or(|row_size| row_size == 0 || row_size.unsigned_abs() == *size) => {
+            Some(size)
+                if row_size.is_none_or(|row_size| row_size == 0 || row_size.unsigned_abs() == *size) =>
+            {
                 found.matched += 1;
             }
             Some(_) => found.wrong_size.push(missing()),
@@ -143,8 +145,7 @@ pub async fn reconcile(
             None => found.missing.push(missing()),
         }
     }
-    found.orphans =
-        files.keys().filter(|hash| !named.contains(*hash)).map(store_fname).collect();
+    found.orphans = files.keys().filter(|hash| !named.contains(*hash)).map(store_fname).collect();
     found.orphans.sort();
     Ok(found)
 }

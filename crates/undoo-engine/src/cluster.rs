@@ -237,7 +237,10 @@ impl LiveDatabase {
         if !self.slots.is_empty() {
             findings.push(Finding::needs_acceptance(
                 "replication_slots",
-                format!("logical replication slots stay with the replaced database: {}", self.slots.join(", ")),
+                format!(
+                    "logical replication slots stay with the replaced database: {}",
+                    self.slots.join(", ")
+                ),
                 "drop them and make them anew on the restored database after the cutover",
             ));
         }

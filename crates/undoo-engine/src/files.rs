@@ -51,7 +51,12 @@ pub async fn add(work: &Assignment, backup: Arc<Backup>, audience: &dyn Audience
     let stage = Arc::new(Stage::create(&staging, &live, target.files_owner, work.options.trust_size)?);
     restore::fill(backup, Arc::clone(&stage), work.options.parts).await?;
     let stage = Arc::into_inner(stage).ok_or_else(|| {
-        Problem::new(Kind::Internal, "stage_shared", "the staged files are still in use", "please report this")
+        Problem::new(
+            Kind::Internal,
+            "stage_shared",
+            "the staged files are still in use",
+            "please report this",
+        )
     })?;
     let (staged, files) = stage.finish()?;
     let aside = home.restore(&work.id).join("aside");

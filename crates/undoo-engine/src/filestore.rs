@@ -85,14 +85,10 @@ impl Stage {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn create(
-        staged: &Path,
-        live: &Path,
-        owner: Option<(u32, u32)>,
-        trust_size: bool,
-    ) -> Result<Self> {
+    pub fn create(staged: &Path, live: &Path, owner: Option<(u32, u32)>, trust_size: bool) -> Result<Self> {
         fs::create_dir_all(staged).map_err(at("create", staged))?;
-        let model = [live, live.parent().unwrap_or(live)].into_iter().find_map(|path| fs::metadata(path).ok());
+        let model =
+            [live, live.parent().unwrap_or(live)].into_iter().find_map(|path| fs::metadata(path).ok());
         let owner = owner.or_else(|| model.as_ref().map(|m| (m.uid(), m.gid()))).unwrap_or((0, 0));
         let directory_mode = model.map_or(0o755, |m| m.mode() & 0o777);
         let stage = Self {
@@ -184,8 +180,7 @@ impl Stage {
         let Ok(metadata) = fs::symlink_metadata(&live) else { return Ok(false) };
         let fits = metadata.is_file() && size.is_none_or(|size| size == metadata.len());
         let holds = fits
-            && ((self.trust_size && size.is_some())
-                || hash_file(&live).map_err(at("read", &live))? == *hash);
+            && ((self.trust_size && size.is_some()) || hash_file(&live).map_err(at("read", &live))? == *hash);
         if !holds {
             lock(&self.outcome).live_corrupt.push(name);
             return Ok(false);
@@ -215,6 +210,10 @@ impl Stage {
     /// # Errors
     /// When the file system refuses.
     pub fn link_all(&self) -> Result<()> {
+        if !self.live.exists() {
+            // A new database, or one whose Odoo has not yet written a file.
+            return Ok(());
+        }
         for_each_file(&self.live, &mut |hash, path, size| {
             if lock(&self.have).contains_key(&hash) { Ok(()) } else { self.link(path, &hash, size) }
         })
@@ -326,10 +325,7 @@ pub fn examine(directory: &Path, threads: usize) -> Result<(HashMap<Hash, u64>, 
 }
 
 /// Visits the files that Odoo's filestore layout knows; `checklist/` and our marker are not files of it.
-fn for_each_file(
-    directory: &Path,
-    visit: &mut dyn FnMut(Hash, &Path, u64) -> Result<()>,
-) -> Result<()> {
+fn for_each_file(directory: &Path, visit: &mut dyn FnMut(Hash, &Path, u64) -> Result<()>) -> Result<()> {
     for folder in fs::read_dir(directory).map_err(at("read", directory))? {
         let folder = folder.map_err(at("read", directory))?;
         let name = folder.file_name();
@@ -341,7 +337,8 @@ fn for_each_file(
         for file in fs::read_dir(&path).map_err(at("read", &path))? {
             let file = file.map_err(at("read", &path))?;
             let metadata = file.metadata().map_err(at("read", &path))?;
-            let hash = file.file_name().to_str().and_then(|file| parse_store_fname(&format!("{name}/{file}")));
+            let hash =
+                file.file_name().to_str().and_then(|file| parse_store_fname(&format!("{name}/{file}")));
             if let (Some(hash), true) = (hash, metadata.is_file()) {
                 visit(hash, &file.path(), metadata.len())?;
             }

@@ -23,6 +23,8 @@ pub struct Target {
     pub filestore_root: PathBuf,
     /// User and group that own Odoo's files; `None` keeps those of `filestore_root`.
     pub files_owner: Option<(u32, u32)>,
+    /// Whether the server keeps its data on the same disk as the filestore, as far as is known.
+    pub shares_disk: bool,
     /// Whether Odoo serves one named database only (`db_name` set), so that its cron sees no other.
     pub database_pinned: bool,
     /// What describes the target to a person, such as `docker:acme_odoo`.
@@ -55,11 +57,26 @@ pub enum Parts {
     Filestore,
 }
 
+/// Whether the live database waits for the proof, or makes room first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "strategy", rename_all = "snake_case")]
+pub enum Strategy {
+    /// Load beside the live database, and swap.
+    Beside,
+    /// Drop the live database first. For disks that cannot hold both; it cannot be undone.
+    StopFirst {
+        /// The database's name, as a person has typed it to confirm that.
+        confirmed: String,
+    },
+}
+
 /// How a restore is to be done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
     /// See [`Parts`].
     pub parts: Parts,
+    /// See [`Strategy`].
+    pub strategy: Strategy,
     /// Codes of findings that a person has accepted.
     pub accept: Vec<String>,
     /// Links live files of the right name and size without hashing them; the report says so.

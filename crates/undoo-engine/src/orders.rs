@@ -33,6 +33,8 @@ pub enum Order {
     Stage {
         /// The backup.
         backup: StorageOrder,
+        /// The backup, as the person named it.
+        name: String,
         /// The restore.
         work: Assignment,
     },
@@ -144,10 +146,9 @@ pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, F
     Ok(match order {
         Order::Plan { backup, work } => {
             let backup = source::open(&backup.0, &options).await?;
-            value(&restore::plan(&work, &backup, audience).await?)?
+            value(&restore::plan_with_dump(&work, &backup, audience).await?)?
         }
-        Order::Stage { backup, work } => {
-            let name = backup.0.location().to_string();
+        Order::Stage { backup, name, work } => {
             let backup = source::open(&backup.0, &options).await?;
             value(&restore::stage(&work, &name, backup, audience).await?)?
         }

@@ -114,9 +114,14 @@ pub async fn neutralize_legacy(client: &Client) -> Result<()> {
     let doing = pg::failed("neutralizing the copy");
     let mut sql = String::from("BEGIN;");
     if has_column(client, "ir_mail_server", "active").await? {
-        sql += "UPDATE public.ir_mail_server SET active = false; \
-                INSERT INTO public.ir_mail_server (name, smtp_host, smtp_port, smtp_encryption, active, sequence) \
-                VALUES ('neutralization - disable emails', 'invalid', 25, 'none', true, 0);";
+        // Required since Odoo 15.
+        let required = has_column(client, "ir_mail_server", "smtp_authentication").await?;
+        let (column, value) = if required { (", smtp_authentication", ", 'login'") } else { ("", "") };
+        sql += &format!(
+            "UPDATE public.ir_mail_server SET active = false; INSERT INTO public.ir_mail_server \
+             (name, smtp_host, smtp_port, smtp_encryption, active, sequence{column}) \
+             VALUES ('neutralization - disable emails', 'invalid', 25, 'none', true, 0{value});"
+        );
     }
     if has_column(client, "fetchmail_server", "active").await? {
         sql += "UPDATE public.fetchmail_server SET active = false;";

@@ -96,7 +96,7 @@ pub async fn purge(target: &Target, home: &Home, record: &mut Record) -> Result<
     for name in &names {
         stage::drop_database(&server, target, name).await?;
     }
-    stage::drop_role(&server, &record.id).await?;
+    stage::drop_idle_roles(&server).await?;
     for side in parked {
         crate::home::remove_tree(&home.parked(&record.id, *side))?;
     }

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use undoo_archive::{
     backup::{Backup, Inspection},
+    dump::DumpFormat,
     filestore::FilestorePart,
 };
 use undoo_core::{Finding, Result};
@@ -11,7 +12,7 @@ use undoo_core::{Finding, Result};
 use crate::{
     cluster::Cluster,
     home::at,
-    order::Parts,
+    order::{Parts, Strategy},
     restore::Assignment,
 };
 
@@ -55,7 +56,7 @@ pub fn findings(
         }
     }
     findings.extend(file_system(root)?);
-    findings.extend(room(root, work, backup)?);
+    findings.extend(room(work, backup, cluster)?);
     Ok(findings)
 }
 
@@ -87,7 +88,8 @@ fn versions(work: &Assignment, inspection: &Inspection, cluster: &Cluster) -> Ve
 
 /// The number before the first dot.
 fn major(version: &str) -> Option<u32> {
-    let digits: String = version.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let digits: String =
+        version.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 
@@ -122,26 +124,59 @@ fn file_system(root: &Path) -> Result<Vec<Finding>> {
 }
 
 /// Whether staging leaves enough room: the disk of a live system must not fill up.
-fn room(root: &Path, work: &Assignment, backup: &Backup) -> Result<Option<Finding>> {
-    let stat = rustix::fs::statvfs(root).map_err(|error| at("examine", root)(error.into()))?;
-    let (free, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+fn room(work: &Assignment, backup: &Backup, cluster: &Cluster) -> Result<Option<Finding>> {
+    let root = &work.target.filestore_root;
+    let (free, keep) = free_and_keep(root)?;
     let files = if work.options.parts == Parts::Database { 0 } else { bytes_to_fetch(root, work, backup) };
-    let keep = KEEP_FREE_BYTES.max(size / 10).min(size / 4);
-    if free >= files.saturating_add(keep) {
+    let database = if work.target.shares_disk && work.options.parts != Parts::Filestore {
+        database_bytes(work, backup, cluster)
+    } else {
+        0
+    };
+    if free >= files.saturating_add(database).saturating_add(keep) {
         return Ok(None);
     }
     let mib = |bytes: u64| bytes >> 20;
     Ok(Some(Finding::needs_acceptance(
         "disk_space",
         format!(
-            "{} has {} MiB free; the backup's files need {} MiB and {} MiB must stay free",
+            "{} has {} MiB free; the files need {} MiB, the database about {} MiB, and {} MiB must stay free",
             root.display(),
             mib(free),
             mib(files),
+            mib(database),
             mib(keep)
         ),
-        "make room, or purge kept pairs (`undoo list`, `undoo purge`)",
+        "make room, purge kept pairs (`undoo list`, `undoo purge`), or drop the live database first \
+         (--strategy stop-first), which cannot be undone",
     )))
+}
+
+/// Free bytes of a disk, and how many of them must stay free: what the design keeps for the live system.
+///
+/// # Errors
+/// When the directory cannot be examined.
+pub fn free_and_keep(root: &Path) -> Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(root).map_err(|error| at("examine", root)(error.into()))?;
+    let (free, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+    // A tenth of a small disk would be less than a busy server writes in an hour; two gibibytes of a
+    // tiny one would be all of it.
+    Ok((free, KEEP_FREE_BYTES.max(size / 10).min(size / 4)))
+}
+
+/// What the restored database and its clone will take, from what the dump holds: rows take about as much
+/// on disk as in a plain dump, indexes half as much again; a custom dump is about an eighth of a plain one.
+fn database_bytes(work: &Assignment, backup: &Backup, cluster: &Cluster) -> u64 {
+    let Some(part) = &backup.database else { return 0 };
+    let plain = match part.format {
+        DumpFormat::Plain => part.size.unwrap_or(part.stored.saturating_mul(8)),
+        DumpFormat::Custom => part.stored.saturating_mul(8),
+    };
+    let with_clone = plain.saturating_mul(3);
+    match (&work.options.strategy, &cluster.live) {
+        (Strategy::StopFirst { .. }, Some(live)) => with_clone.saturating_sub(live.bytes.unsigned_abs()),
+        _ => with_clone,
+    }
 }
 
 fn bytes_to_fetch(root: &Path, work: &Assignment, backup: &Backup) -> u64 {

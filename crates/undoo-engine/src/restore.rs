@@ -20,12 +20,10 @@ use crate::{
     cluster::{self, Cluster},
     filestore::{self, Hash, Stage},
     home::{Home, Marker, mark},
-    load::{Load, Loaded, UnheldState},
-    order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Target},
+    load::{self, Load, Loaded, UnheldState, pace::Pace, read::Judge},
+    order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Strategy, Target},
     outgoing::{self, HeldOutgoing},
-    pairs,
-    pg,
-    preflight,
+    pairs, pg, preflight,
     record::{Record, State},
     stage::{self, Staged},
     swap,
@@ -108,6 +106,24 @@ pub async fn plan(work: &Assignment, backup: &Arc<Backup>, audience: &dyn Audien
     Ok(Plan { backup: inspection, cluster, findings })
 }
 
+/// What [`plan`] says, and every finding of the dump too, which is read to its end for that.
+///
+/// # Errors
+/// When backup or target cannot be read, or the dump is refused.
+pub async fn plan_with_dump(
+    work: &Assignment,
+    backup: &Arc<Backup>,
+    audience: &dyn Audience,
+) -> Result<Plan> {
+    let mut plan = plan(work, backup, audience).await?;
+    if work.options.parts != Parts::Filestore && backup.database.is_some() {
+        let (backup, judge) = (Arc::clone(backup), Judge::new(plan.cluster.major, &work.options.accept));
+        let read = blocking(move || load::read::scan(backup.open_dump()?, judge)).await?;
+        plan.findings.extend(read.findings);
+    }
+    Ok(plan)
+}
+
 /// Makes the staged pair and verifies it.
 ///
 /// # Errors
@@ -147,6 +163,17 @@ pub async fn stage(
         downtime_ms: None,
     };
     home.create(&work.id)?;
+    if let (Strategy::StopFirst { confirmed }, Some(_)) = (&work.options.strategy, &plan.cluster.live) {
+        if *confirmed != work.target.database {
+            return Err(not_confirmed(&work.target.database).into());
+        }
+        // What belongs to the name goes with the database: it is kept for the one to come.
+        let properties = swap::properties_of_live(&work.target).await?;
+        home.write(&work.id, swap::PROPERTIES, &properties)?;
+        record.replaced_oid = None;
+        record.write(&home)?;
+        stage::drop_live(&work.target, confirmed).await?;
+    }
     record.write(&home)?;
     match stage_pair(work, &home, &mut record, &plan, backup, audience).await {
         Ok(staged) => {
@@ -168,12 +195,34 @@ pub async fn stage(
         Err(failure) => {
             if let Err(left) = pairs::purge(&work.target, &home, &mut record).await {
                 audience.tell(Answer::Log {
-                    message: format!("the staged pair could not be removed and stays until the next run: {left}"),
+                    message: format!(
+                        "the staged pair could not be removed and stays until the next run: {left}"
+                    ),
                 });
             }
-            Err(failure)
+            Err(after_drop(failure, work))
         }
     }
+}
+
+/// After `stop_first` a failure leaves no live database: that has to be said before anything else.
+fn after_drop(mut failure: Failure, work: &Assignment) -> Failure {
+    if matches!(work.options.strategy, Strategy::StopFirst { .. }) {
+        failure.problem.remedy = format!(
+            "database \"{}\" was dropped first, as confirmed: Odoo has none until a restore succeeds; {}",
+            work.target.database, failure.problem.remedy
+        );
+    }
+    failure
+}
+
+fn not_confirmed(database: &str) -> Problem {
+    Problem::new(
+        Kind::Refused,
+        "not_confirmed",
+        format!("dropping database \"{database}\" first was not confirmed by its name"),
+        format!("give --drop-live {database} if you can do without it; it cannot be undone"),
+    )
 }
 
 fn unfinished(record: &Record) -> Problem {
@@ -219,9 +268,21 @@ async fn stage_pair(
         let backup = Arc::clone(&backup);
         blocking(move || backup.open_dump()).await?
     };
-    let load = Load { staged: &staged, cluster: &plan.cluster, options: &work.options, audience };
+    let pace = match &plan.cluster.live {
+        Some(_) => Pace::watch(target).await,
+        None => Pace::default(),
+    };
+    let load = Load {
+        staged: &staged,
+        cluster: &plan.cluster,
+        options: &work.options,
+        pace: Arc::new(pace),
+        disk: &target.filestore_root,
+        audience,
+    };
     let files = fill(Arc::clone(&backup), Arc::clone(&stage), work.options.parts);
-    let (loaded, files) = tokio::join!(load.run(dump, backup.database.as_ref().and_then(|part| part.size)), files);
+    let (loaded, files) =
+        tokio::join!(load.run(dump, backup.database.as_ref().and_then(|part| part.size)), files);
     let (loaded, load_findings) = match loaded {
         Ok(loaded) => loaded,
         Err(failure) => return Err(failure),
@@ -232,7 +293,12 @@ async fn stage_pair(
     let client = staged.loader.connect(&staged.database).await?;
     let counted = verify::count(&client, &loaded.rows).await?;
     let stage = Arc::into_inner(stage).ok_or_else(|| {
-        Problem::new(Kind::Internal, "stage_shared", "the staged filestore is still in use", "please report this")
+        Problem::new(
+            Kind::Internal,
+            "stage_shared",
+            "the staged filestore is still in use",
+            "please report this",
+        )
     })?;
     let (mut staged_files, files) = stage.finish()?;
     let corrupt = std::mem::take(&mut staged_files.corrupt);
@@ -384,7 +450,9 @@ pub async fn accept(work: &Assignment) -> Result<()> {
     let locked = swap::lock(target).await?;
     stage::drop_database(locked.server(), target, &pair::proof_database(&work.id)).await?;
     crate::home::remove_tree(&home.proof(&work.id))?;
-    stage::hand_over(target, &work.id).await
+    let report: Option<Report> = home.read(&work.id, REPORT)?;
+    let confined = report.and_then(|report| report.loaded).map(|loaded| loaded.confined).unwrap_or_default();
+    stage::hand_over(target, &work.id, &confined).await
 }
 
 /// Takes a staged restore back.

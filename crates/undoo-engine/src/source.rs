@@ -49,7 +49,9 @@ pub async fn open(access: &Access, options: &Options) -> Result<Arc<Backup>> {
             Opened::File(object) => {
                 BackupInput::Single(Arc::new(Bytes(BlockingObject::new(runtime, object))), place)
             }
-            Opened::Folder(folder) => BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder)))),
+            Opened::Folder(folder) => {
+                BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder))))
+            }
         };
         Backup::open(input).map(Arc::new)
     };

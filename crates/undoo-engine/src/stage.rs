@@ -8,13 +8,31 @@ use secrecy::SecretString;
 use tokio_postgres::Client;
 use undoo_core::{Kind, Problem, RestoreId, Result, Side, pair};
 
-use crate::{cluster::Cluster, order::Target, pg::{self, DatabaseAccess, ident, literal}};
+use crate::{
+    cluster::Cluster,
+    order::Target,
+    pg::{self, DatabaseAccess, ident, literal},
+};
 
 /// Extensions that may be created for a dump by the admin connection. Each is known not to open a way
 /// out of the database.
 const EXTENSIONS: [&str; 17] = [
-    "pg_trgm", "unaccent", "vector", "pgcrypto", "uuid-ossp", "hstore", "btree_gin", "btree_gist",
-    "fuzzystrmatch", "citext", "intarray", "tablefunc", "cube", "earthdistance", "ltree", "postgis",
+    "pg_trgm",
+    "unaccent",
+    "vector",
+    "pgcrypto",
+    "uuid-ossp",
+    "hstore",
+    "btree_gin",
+    "btree_gist",
+    "fuzzystrmatch",
+    "citext",
+    "intarray",
+    "tablefunc",
+    "cube",
+    "earthdistance",
+    "ltree",
+    "postgis",
     "pg_stat_statements",
 ];
 
@@ -94,14 +112,14 @@ impl Staged {
                 Kind::Missing,
                 "extension_missing",
                 format!("the dump needs extension \"{name}\", which this PostgreSQL does not have"),
-                format!("install it on the server (Debian: postgresql-{}-…), then run it again", cluster.major),
+                format!(
+                    "install it on the server (Debian: postgresql-{}-…), then run it again",
+                    cluster.major
+                ),
             ));
         }
         let create = format!("CREATE EXTENSION IF NOT EXISTS {} WITH SCHEMA public", ident(name));
-        self.admin
-            .batch_execute(&create)
-            .await
-            .map_err(pg::failed(&format!("creating extension {name}")))?;
+        self.admin.batch_execute(&create).await.map_err(pg::failed(&format!("creating extension {name}")))?;
         if name == "unaccent" && self.unaccent_immutable {
             // Dumps omit that Odoo marks it so, and indexes that use it fail otherwise.
             let immutable = "ALTER FUNCTION public.unaccent(text) IMMUTABLE";
@@ -116,11 +134,14 @@ impl Staged {
 /// Hands everything in the staged database to Odoo's role, but not yet the database itself: an Odoo
 /// that sees it would run its crons.
 ///
+/// Functions of unknown code, which someone accepted, are not handed to a role that can do more than work
+/// in databases: they stay the loader's, who is nobody, and run with its rights whoever calls them.
+///
 /// # Errors
 /// When the server refuses; nothing has changed then.
-pub async fn hand_over(target: &Target, id: &RestoreId) -> Result<()> {
+pub async fn hand_over(target: &Target, id: &RestoreId, confined: &[String]) -> Result<()> {
     let database = pair::parked_database(id, Side::Restored);
-    let admin = target.admin.connect(&database).await?;
+    let mut admin = target.admin.connect(&database).await?;
     let doing = pg::failed("handing the tables to Odoo's role");
     let role = pair::loader_role(id);
     let exists =
@@ -129,11 +150,68 @@ pub async fn hand_over(target: &Target, id: &RestoreId) -> Result<()> {
         return Ok(());
     }
     let (loader, owner) = (ident(&role), ident(&target.owner));
-    let sql = format!(
-        "BEGIN; REASSIGN OWNED BY {loader} TO {owner}; ALTER DATABASE {} OWNER TO {loader}; COMMIT",
+    let transaction = admin.transaction().await.map_err(&doing)?;
+    let reassign = format!(
+        "REASSIGN OWNED BY {loader} TO {owner}; ALTER DATABASE {} OWNER TO {loader}",
         ident(&database)
     );
-    admin.batch_execute(&sql).await.map_err(&doing)
+    transaction.batch_execute(&reassign).await.map_err(&doing)?;
+    let confine = confinement(&transaction, &target.owner, &role, confined).await?;
+    transaction.batch_execute(&confine).await.map_err(&doing)?;
+    transaction.commit().await.map_err(&doing)
+}
+
+/// Statements that keep accepted functions from running with the rights of a powerful owner.
+async fn confinement(
+    transaction: &tokio_postgres::Transaction<'_>,
+    owner: &str,
+    loader: &str,
+    confined: &[String],
+) -> Result<String> {
+    let doing = pg::failed("confining accepted functions");
+    let powerful: bool = transaction
+        .query_one(
+            "SELECT rolsuper OR pg_has_role(oid, 'pg_execute_server_program', 'MEMBER') \
+             OR pg_has_role(oid, 'pg_read_server_files', 'MEMBER') \
+             OR pg_has_role(oid, 'pg_write_server_files', 'MEMBER') FROM pg_roles WHERE rolname = $1",
+            &[&owner],
+        )
+        .await
+        .map_err(&doing)?
+        .get(0);
+    if !powerful || confined.is_empty() {
+        return Ok(String::new());
+    }
+    let functions = transaction
+        .query(
+            "SELECT p.oid::regprocedure::text, n.nspname::text FROM pg_proc p \
+             JOIN pg_namespace n ON n.oid = p.pronamespace \
+             WHERE format('\"%s\".\"%s\"', replace(n.nspname, '\"', '\"\"'), \
+             replace(p.proname, '\"', '\"\"')) = ANY($1) AND p.prokind IN ('f', 'p', 'w') \
+             AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid \
+             AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e')",
+            &[&confined],
+        )
+        .await
+        .map_err(&doing)?;
+    let loader = ident(loader);
+    let mut sql = format!("ALTER ROLE {loader} NOLOGIN PASSWORD NULL;");
+    let mut schemas: Vec<String> = functions.iter().map(|row| row.get(1)).collect();
+    schemas.push("public".to_owned());
+    schemas.sort();
+    schemas.dedup();
+    for schema in schemas.iter().map(|schema| ident(schema)) {
+        sql += &format!(
+            "GRANT USAGE, CREATE ON SCHEMA {schema} TO {loader}; \
+             GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {loader}; \
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {loader};"
+        );
+    }
+    for function in &functions {
+        let name: String = function.get(0);
+        sql += &format!("ALTER ROUTINE {name} SECURITY DEFINER; ALTER ROUTINE {name} OWNER TO {loader};");
+    }
+    Ok(sql)
 }
 
 /// Clones a database that nobody is connected to.
@@ -185,7 +263,11 @@ async fn create_loader(server: &Client, name: &str, password: &SecretString) -> 
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn loader_access(target: &Target, id: &RestoreId, password: &SecretString) -> Result<DatabaseAccess> {
+pub async fn loader_access(
+    target: &Target,
+    id: &RestoreId,
+    password: &SecretString,
+) -> Result<DatabaseAccess> {
     let server = target.admin.connect("postgres").await?;
     let name = pair::loader_role(id);
     let exists = server
@@ -217,6 +299,15 @@ fn properties(cluster: &Cluster) -> String {
     sql
 }
 
+/// Drops the live database to make room, as `stop_first` asks for.
+///
+/// # Errors
+/// When the server refuses. The caller has compared `confirmed` with the target's name.
+pub async fn drop_live(target: &Target, confirmed: &str) -> Result<()> {
+    let server = target.admin.connect("postgres").await?;
+    force_drop(&server, confirmed).await
+}
+
 /// Drops a database of a restore, ending the sessions on it; one that is not there is dropped already.
 ///
 /// # Errors
@@ -230,6 +321,10 @@ pub async fn drop_database(server: &Client, target: &Target, name: &str) -> Resu
             "please report this",
         ));
     }
+    force_drop(server, name).await
+}
+
+async fn force_drop(server: &Client, name: &str) -> Result<()> {
     let there = server
         .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
         .await
@@ -251,25 +346,25 @@ pub async fn drop_database(server: &Client, target: &Target, name: &str) -> Resu
     retry_in_use(server, &drop, "dropping a staged database").await
 }
 
-/// Drops the role of a restore, unless it still owns something.
+/// Drops the roles of restores that own nothing any more and hold no right anywhere.
 ///
 /// # Errors
 /// When the server refuses.
-pub async fn drop_role(server: &Client, id: &RestoreId) -> Result<()> {
-    let role = pair::loader_role(id);
-    let still_owns = server
-        .query_one(
-            "SELECT EXISTS (SELECT 1 FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid \
-             WHERE r.rolname = $1 AND d.refclassid = 'pg_authid'::regclass)",
-            &[&role],
+pub async fn drop_idle_roles(server: &Client) -> Result<()> {
+    let idle = server
+        .query(
+            "SELECT rolname::text FROM pg_roles r WHERE rolname ~ '^undoo_[0-9a-f]{12}_loader$' \
+             AND NOT EXISTS (SELECT 1 FROM pg_shdepend d WHERE d.refobjid = r.oid \
+             AND d.refclassid = 'pg_authid'::regclass)",
+            &[],
         )
         .await
-        .map_err(pg::failed("looking at what the loader role owns"))?;
-    if still_owns.get::<_, bool>(0) {
-        return Ok(());
+        .map_err(pg::failed("looking for roles of earlier restores"))?;
+    for row in idle {
+        let drop = format!("DROP ROLE IF EXISTS {}", ident(&row.get::<_, String>(0)));
+        server.batch_execute(&drop).await.map_err(pg::failed("dropping a loader role"))?;
     }
-    let drop = format!("DROP ROLE IF EXISTS {}", ident(&role));
-    server.batch_execute(&drop).await.map_err(pg::failed("dropping the loader role"))
+    Ok(())
 }
 
 async fn retry_in_use(server: &Client, sql: &str, doing: &'static str) -> Result<()> {

@@ -70,7 +70,13 @@ pub struct Inspect {
 #[derive(Debug, Clone, Args)]
 pub struct TargetArgs {
     /// URL of a PostgreSQL server, for an Odoo without Docker. The database in it is the target.
-    #[arg(long, value_name = "URL", requires = "filestore", env = "UNDOO_DATABASE_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "filestore",
+        env = "UNDOO_DATABASE_URL",
+        hide_env_values = true
+    )]
     pub database_url: Option<String>,
     /// The database's own directory in Odoo's filestore: DATA_DIR/filestore/DATABASE.
     #[arg(long, value_name = "DIR", requires = "database_url")]
@@ -140,6 +146,12 @@ pub struct Restore {
     /// Link live files of the right name and size without hashing them. The report says so.
     #[arg(long)]
     pub trust_size: bool,
+    /// What becomes of the live database while the new one is made.
+    #[arg(long, value_name = "STRATEGY", default_value = "beside")]
+    pub strategy: Strategy,
+    /// With --strategy stop-first: the live database's name, to say that it may be dropped for good.
+    #[arg(long, value_name = "NAME", required_if_eq("strategy", "stop-first"))]
+    pub drop_live: Option<String>,
     /// When Odoo does not answer after the cutover, leave it so instead of swapping back.
     #[arg(long)]
     pub no_auto_rollback: bool,
@@ -158,6 +170,15 @@ pub struct Restore {
     /// Print JSON lines of progress, the last one with the report.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Whether the live database waits for the proof, or makes room first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Strategy {
+    /// Load beside the live database and swap.
+    Beside,
+    /// Stop Odoo, drop the live database, then load. For a disk that cannot hold both. Cannot be undone.
+    StopFirst,
 }
 
 /// What a restored database is for.

@@ -36,7 +36,12 @@ impl DirectPlace {
     pub fn find(args: &TargetArgs) -> Result<Self> {
         let (url, filestore) = match (&args.database_url, &args.filestore) {
             (Some(url), Some(filestore)) => (url, filestore),
-            _ => return Err(invalid("no target was named", "name docker:CONTAINER, or --database-url with --filestore")),
+            _ => {
+                return Err(invalid(
+                    "no target was named",
+                    "name docker:CONTAINER, or --database-url with --filestore",
+                ));
+            }
         };
         let (admin, in_url) = DatabaseAccess::from_url(url)?;
         let directory = filestore.file_name().and_then(|name| name.to_str()).map(str::to_owned);
@@ -51,11 +56,11 @@ impl DirectPlace {
             ));
         }
         let root = filestore.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-        let root = std::fs::canonicalize(root)
-            .map_err(|error| {
-                invalid("the directory of filestores does not exist", "create Odoo's data_dir/filestore first")
-                    .caused_by(error)
-            })?;
+        let root = std::fs::canonicalize(root).map_err(|error| {
+            invalid("the directory of filestores does not exist", "create Odoo's data_dir/filestore first")
+                .caused_by(error)
+        })?;
+        let host = admin.host.clone();
         let target = Target {
             owner: admin.user.clone(),
             admin,
@@ -63,6 +68,7 @@ impl DirectPlace {
             database: database.clone(),
             filestore_root: root,
             files_owner: None,
+            shares_disk: matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") || host.starts_with('/'),
             database_pinned: false,
             odoo_major: None,
         };
@@ -78,6 +84,14 @@ impl DirectPlace {
     /// The target.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Stops Odoo, for a restore that makes room first.
+    ///
+    /// # Errors
+    /// Those of the stop command.
+    pub async fn stop(&self) -> Result<()> {
+        self.services.stop().await
     }
 
     /// Cuts over in this process.

@@ -24,7 +24,7 @@ use undoo_hosts::{
     Docker, DockerEndpoint, Labels, agent as agents, binary,
     mover::{self, Bind, ContainerEnd, MoverSpec},
     odoo::{DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
-    service,
+    service::{self, Holder},
     target::{self, OdooContainer},
 };
 use undoo_storage::{Access, StorageOrder};
@@ -75,7 +75,8 @@ impl DockerPlace {
         let image =
             odoo.database_container.as_ref().map_or_else(|| odoo.image_id.clone(), |db| db.image_id.clone());
         let program = std::env::current_exe().map_err(|error| {
-            Problem::new(Kind::Internal, "no_program", "the running program cannot be found", "").caused_by(error)
+            Problem::new(Kind::Internal, "no_program", "the running program cannot be found", "")
+                .caused_by(error)
         })?;
         let binary = binary::ensure_binary(&docker, &program, &image).await?;
         let target = describe(name, &odoo)?;
@@ -97,8 +98,7 @@ impl DockerPlace {
         if let [name] = self.odoo.conf.db_name.as_slice() {
             return Ok(name.clone());
         }
-        let order =
-            Order::Databases { access: self.target.admin.clone(), owner: self.target.owner.clone() };
+        let order = Order::Databases { access: self.target.admin.clone(), owner: self.target.owner.clone() };
         let value = self.order(order, &Ui::quiet()).await.map_err(|failure| failure.problem)?;
         let names: Vec<String> = serde_json::from_value(value).unwrap_or_default();
         match names.as_slice() {
@@ -116,6 +116,16 @@ impl DockerPlace {
                 "say which: --database NAME",
             )),
         }
+    }
+
+    /// Stops Odoo and what holds sessions or files, for a restore that makes room first.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn stop(&self) -> Result<()> {
+        let mut all = vec![self.odoo.id.clone()];
+        all.extend(self.holders().await?.into_iter().map(|holder| holder.id));
+        service::stop(&self.docker, &all, Duration::from_secs(30)).await
     }
 
     fn labels(&self, task: &str) -> Labels {
@@ -216,7 +226,11 @@ impl DockerPlace {
             Problem::new(
                 Kind::Invalid,
                 "filestore_not_mounted",
-                format!("{} is not in a volume: the files of {} die with it", inside.display(), self.odoo.name),
+                format!(
+                    "{} is not in a volume: the files of {} die with it",
+                    inside.display(),
+                    self.odoo.name
+                ),
                 "mount a volume at Odoo's data directory",
             )
         })
@@ -230,7 +244,8 @@ impl DockerPlace {
         let network = self.network_for_proof(&work.id).await?;
         let staged = pair::parked_database(&work.id, Side::Restored);
         let run = self.proof_run(work, staged, network.name().to_owned())?;
-        let end = run.once(&self.docker, &["neutralize"], NEUTRALIZE_PATIENCE, &CancellationToken::new()).await;
+        let end =
+            run.once(&self.docker, &["neutralize"], NEUTRALIZE_PATIENCE, &CancellationToken::new()).await;
         network.remove().await?;
         let end = end?;
         if end.exit_code == 0 {
@@ -303,7 +318,7 @@ impl DockerPlace {
             auto_rollback: cutover.auto_rollback,
             odoo: self.odoo.id.clone(),
             http_port: self.odoo.conf.http_port,
-            holders: self.holders().await?,
+            holders: self.holders().await?.into_iter().map(|holder| holder.id).collect(),
             booted_ms: cutover.booted_ms,
         };
         let bytes = serde_json::to_vec(&order).map_err(|error| {
@@ -338,25 +353,19 @@ impl DockerPlace {
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn holders(&self) -> Result<Vec<String>> {
-        let mut holders = Vec::new();
-        for holder in service::containers_holding_filestore(&self.docker, &self.odoo).await? {
-            if holder.running && holder.id != self.odoo.id {
-                holders.push(holder.id);
-            }
-        }
+    pub async fn holders(&self) -> Result<Vec<Holder>> {
         let order = Order::Sessions { target: self.target.clone() };
         let sessions = self.order(order, &Ui::quiet()).await.map_err(|failure| failure.problem)?;
         let addresses: Vec<IpAddr> = serde_json::from_value(sessions).unwrap_or_default();
-        let database = self.odoo.database_container.as_ref().map(|container| container.id.clone());
-        for (_, holder) in service::containers_by_ip(&self.docker, &addresses).await? {
-            let known = holder.id == self.odoo.id || Some(&holder.id) == database.as_ref();
-            if holder.running && !known && !holders.contains(&holder.id) {
-                holders.push(holder.id);
-            }
-        }
-        holders.sort();
-        Ok(holders)
+        let mut found = service::containers_holding_filestore(&self.docker, &self.odoo).await?;
+        found.extend(service::containers_by_ip(&self.docker, &addresses).await?.into_values());
+        let database = self.odoo.database_container.as_ref().map(|container| container.id.as_str());
+        found.retain(|holder| {
+            holder.running && holder.id != self.odoo.id && Some(holder.id.as_str()) != database
+        });
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.dedup_by(|a, b| a.id == b.id);
+        Ok(found)
     }
 }
 
@@ -365,7 +374,10 @@ fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
         Problem::new(
             Kind::Missing,
             "odoo_conf",
-            format!("{what} of the Odoo in {} was not found in its command, environment or odoo.conf", odoo.name),
+            format!(
+                "{what} of the Odoo in {} was not found in its command, environment or odoo.conf",
+                odoo.name
+            ),
             "set it there, or use --database-url with --filestore",
         )
     };
@@ -385,6 +397,8 @@ fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
         database: String::new(),
         filestore_root: odoo.filestore_root.clone().into(),
         files_owner: odoo.owner.map(|owner| (owner.uid, owner.gid)),
+        // Both are volumes of one Docker Engine, which are on one disk unless someone took pains.
+        shares_disk: odoo.database_container.is_some(),
         database_pinned: !conf.db_name.is_empty(),
         name: name.to_owned(),
         odoo_major: odoo.odoo_major(),
@@ -417,7 +431,11 @@ fn died(end: &ContainerEnd) -> Problem {
     Problem::new(
         Kind::Unavailable,
         "mover_died",
-        format!("the mover ended with {} before its work was done: {}", end.exit_code, last_lines(&end.output)),
+        format!(
+            "the mover ended with {} before its work was done: {}",
+            end.exit_code,
+            last_lines(&end.output)
+        ),
         "the live system is untouched; run it again",
     )
 }
@@ -426,7 +444,11 @@ fn agent_died(end: &ContainerEnd, target: &str) -> Problem {
     Problem::new(
         Kind::Stuck,
         "agent_died",
-        format!("the cutover ended with {} before it was complete: {}", end.exit_code, last_lines(&end.output)),
+        format!(
+            "the cutover ended with {} before it was complete: {}",
+            end.exit_code,
+            last_lines(&end.output)
+        ),
         format!("run `undoo resume {target}` to finish it, or `undoo undo {target}` to go back"),
     )
 }

@@ -19,7 +19,7 @@ pub enum Place {
     /// An Odoo container and its database.
     Docker(Box<DockerPlace>),
     /// A database server and a directory, without Docker.
-    Direct(DirectPlace),
+    Direct(Box<DirectPlace>),
 }
 
 /// Which way a cutover goes, and how it is to be done.
@@ -43,7 +43,7 @@ impl Place {
     pub async fn find(name: Option<&str>, args: &TargetArgs) -> Result<Self> {
         match name {
             Some(name) => DockerPlace::find(name, args).await.map(|place| Self::Docker(Box::new(place))),
-            None => DirectPlace::find(args).map(Self::Direct),
+            None => DirectPlace::find(args).map(|place| Self::Direct(Box::new(place))),
         }
     }
 
@@ -100,6 +100,28 @@ impl Place {
         match self {
             Self::Docker(place) => place.prove(work, ui).await,
             Self::Direct(_) => Err(no_odoo().into()),
+        }
+    }
+
+    /// Stops what runs on the target, for a restore that makes room first.
+    ///
+    /// # Errors
+    /// Those of Docker or of the stop command.
+    pub async fn stop(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.stop().await,
+            Self::Direct(place) => place.stop().await,
+        }
+    }
+
+    /// Names of what else is stopped for the cutover, besides Odoo.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn holders(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Docker(place) => Ok(place.holders().await?.into_iter().map(|holder| holder.name).collect()),
+            Self::Direct(_) => Ok(Vec::new()),
         }
     }
 

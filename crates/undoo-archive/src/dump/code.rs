@@ -21,7 +21,7 @@ mod names;
 mod tests;
 
 /// How many hexadecimal digits of the SHA-256 name a piece of code.
-const HASH_DIGITS: usize = 12;
+const HASH_DIGITS: usize = 32;
 
 /// SHA-256 of the normalised text (see [`inspect_code`]) of functions that come with widespread modules,
 /// and what they are. The whole digest, since twelve digits can be met by trying.
@@ -47,7 +47,7 @@ pub enum Verdict {
 pub struct CodeFinding {
     /// What it belongs to, such as `function public.f`.
     pub object: String,
-    /// The first 12 hexadecimal digits of the SHA-256 of its normalised text.
+    /// The first 32 hexadecimal digits of the SHA-256 of its normalised text.
     pub hash: String,
     /// The start of its text, on one line.
     pub excerpt: String,

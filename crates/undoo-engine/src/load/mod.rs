@@ -5,6 +5,7 @@
 //! ([`post`]). Nothing is written to disk on our side, and memory does not grow with the dump.
 
 mod copy;
+pub mod pace;
 mod post;
 pub mod read;
 mod session;
@@ -12,6 +13,7 @@ mod work;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,18 +26,23 @@ use tokio_postgres::Client;
 use undoo_archive::dump::{DumpStream, statement::QualifiedName};
 use undoo_core::{Finding, Kind, Problem, Result};
 
-pub use post::{Unheld, UnheldState};
+pub use post::{PostTimes, Unheld, UnheldState};
 
 use crate::{
     cluster::Cluster,
     order::{Answer, Audience, Failure, Options, Phase},
     pg::{self, DatabaseAccess},
+    preflight,
     stage::Staged,
 };
 use copy::Copier;
+use pace::Pace;
 use post::PostLoader;
 use session::{Batch, Located};
 use work::{PostData, Work};
+
+/// Bytes of rows between two looks at the disk.
+const WATCH_EVERY: u64 = 32 << 20;
 
 /// What a load came to.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -54,6 +61,8 @@ pub struct Loaded {
     pub data_seconds: f64,
     /// Seconds for indexes, keys and statistics.
     pub post_data_seconds: f64,
+    /// The parts of that.
+    pub post_data: PostTimes,
 }
 
 /// A dump, where it goes, and who hears of it.
@@ -64,6 +73,10 @@ pub struct Load<'a> {
     pub cluster: &'a Cluster,
     /// Options of the restore.
     pub options: &'a Options,
+    /// When to give way to the live database.
+    pub pace: Arc<Pace>,
+    /// A directory on the disk that must not fill up.
+    pub disk: &'a Path,
     /// Who hears of it.
     pub audience: &'a dyn Audience,
 }
@@ -95,7 +108,9 @@ impl Load<'_> {
             (Err(failure), Err(problem)) if failure.problem.code == read::NOBODY_TAKES => Err(problem.into()),
             (Err(failure), _) => Err(failure),
             (Ok(_), Err(problem)) => Err(problem.into()),
-            (Ok(read), Ok(loaded)) => Ok((Loaded { mends: read.mends, confined: read.confined, ..loaded }, read.findings)),
+            (Ok(read), Ok(loaded)) => {
+                Ok((Loaded { mends: read.mends, confined: read.confined, ..loaded }, read.findings))
+            }
         }
     }
 
@@ -118,10 +133,11 @@ impl Load<'_> {
         let main =
             session::open(&self.staged.loader, &self.staged.database, self.options.maintenance_mib).await?;
         let mut definitions = Batch::on(&main);
-        let mut copier = Copier::new(sessions);
+        let mut copier = Copier::new(sessions, Arc::clone(&self.pace));
         let mut tally = Tally::default();
         let (mut after_data, mut post_data) = (Vec::new(), Vec::new());
         let mut large_object = LargeObject::default();
+        let mut watched = 0;
         let mut outcome: Result<()> = Ok(());
         while let Some(item) = work.recv().await {
             outcome = async {
@@ -139,6 +155,7 @@ impl Load<'_> {
                     Work::Rows { bytes, rows, ends_row } => {
                         tally.rows(bytes.len() as u64, rows);
                         self.tell(tally.bytes, total);
+                        self.watch_disk(&mut watched, tally.bytes)?;
                         copier.rows(bytes, ends_row).await?;
                     }
                     Work::CopyEnd => copier.end().await?,
@@ -176,7 +193,7 @@ impl Load<'_> {
         }
         definitions.commit().await?;
         let data_seconds = began.elapsed().as_secs_f64();
-        let unheld = self.post_data(sessions, &tally, post_data).await?;
+        let (unheld, post_data_times) = self.post_data(sessions, &tally, post_data).await?;
         Ok(Loaded {
             rows: tally.table_rows.iter().map(|(table, rows)| (table.quoted(), *rows)).collect(),
             bytes: tally.bytes,
@@ -185,6 +202,7 @@ impl Load<'_> {
             confined: Vec::new(),
             data_seconds,
             post_data_seconds: began.elapsed().as_secs_f64() - data_seconds,
+            post_data: post_data_times,
         })
     }
 
@@ -193,7 +211,7 @@ impl Load<'_> {
         clients: Vec<Client>,
         tally: &Tally,
         items: Vec<PostData>,
-    ) -> Result<Vec<Unheld>> {
+    ) -> Result<(Vec<Unheld>, PostTimes)> {
         self.audience.tell(Answer::Phase { phase: Phase::PostData });
         // Audiences are borrowed and sessions run on tasks of their own: the count is what they share.
         let done = Arc::new(AtomicU64::new(0));
@@ -202,7 +220,8 @@ impl Load<'_> {
             count.fetch_add(more, Ordering::Relaxed);
         });
         let total = items.len() as u64;
-        let work = PostLoader { clients, bytes: &tally.table_bytes, progress }.run(items);
+        let work = PostLoader { clients, bytes: &tally.table_bytes, progress, pace: Arc::clone(&self.pace) }
+            .run(items);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -217,6 +236,29 @@ impl Load<'_> {
                 }
             }
         }
+    }
+
+    /// A full disk stops the live cluster too: the load gives way before.
+    fn watch_disk(&self, watched: &mut u64, bytes: u64) -> Result<()> {
+        if bytes - *watched < WATCH_EVERY {
+            return Ok(());
+        }
+        *watched = bytes;
+        let (free, keep) = preflight::free_and_keep(self.disk)?;
+        if free >= keep || self.options.accept.iter().any(|code| code == "disk_space") {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Unavailable,
+            "disk_low",
+            format!(
+                "only {} MiB are left on the disk of {}; {} MiB must stay free",
+                free >> 20,
+                self.disk.display(),
+                keep >> 20
+            ),
+            "the load gave way to the live system; make room, then run it again",
+        ))
     }
 
     fn tell(&self, done: u64, total: Option<u64>) {

@@ -46,15 +46,41 @@ pub struct Read {
     pub confined: Vec<String>,
 }
 
+impl Read {
+    /// Keeps a finding, once: several statements about one object find the same.
+    fn note(&mut self, finding: Option<Finding>) {
+        if let Some(finding) = finding.filter(|finding| !self.findings.contains(finding)) {
+            self.findings.push(finding);
+        }
+    }
+}
+
 /// Reads a dump to its end.
 ///
 /// # Errors
 /// `Refused` with all findings that nobody accepted; the dump's own problems; [`NOBODY_TAKES`].
-pub fn read(
+pub fn read(dump: Box<dyn DumpStream>, judge: Judge, queue: &mpsc::Sender<Work>) -> Result<Read, Failure> {
+    let accept = judge.accept.clone();
+    let read = judge_all(dump, judge, Some(queue))?;
+    match Failure::of(&read.findings, &accept) {
+        Some(failure) => Err(failure),
+        None => Ok(read),
+    }
+}
+
+/// Reads a dump to its end and loads nothing: for a plan that names every finding.
+///
+/// # Errors
+/// The dump's own problems.
+pub fn scan(dump: Box<dyn DumpStream>, judge: Judge) -> Result<Read> {
+    judge_all(dump, judge, None)
+}
+
+fn judge_all(
     mut dump: Box<dyn DumpStream>,
     judge: Judge,
-    queue: &mpsc::Sender<Work>,
-) -> Result<Read, Failure> {
+    queue: Option<&mpsc::Sender<Work>>,
+) -> Result<Read> {
     let mut reader = Reader {
         judge,
         queue,
@@ -66,17 +92,14 @@ pub fn read(
     while let Some(event) = dump.next_event()? {
         reader.event(event)?;
     }
-    let Reader { judge, mut read, mends, .. } = reader;
+    let Reader { mut read, mends, .. } = reader;
     read.mends = mends.iter().map(|(mend, times)| (mend.code.to_owned(), times)).collect();
-    match Failure::of(&read.findings, &judge.accept) {
-        Some(failure) => Err(failure),
-        None => Ok(read),
-    }
+    Ok(read)
 }
 
 struct Reader<'a> {
     judge: Judge,
-    queue: &'a mpsc::Sender<Work>,
+    queue: Option<&'a mpsc::Sender<Work>>,
     read: Read,
     mends: Mends,
     /// Whether statements of the part after the data have been seen.
@@ -107,7 +130,8 @@ impl Reader<'_> {
         if Failure::of(&self.read.findings, &self.judge.accept).is_some() {
             return Ok(());
         }
-        self.queue
+        let Some(queue) = self.queue else { return Ok(()) };
+        queue
             .blocking_send(work)
             .map_err(|_| Problem::new(Kind::Cancelled, NOBODY_TAKES, "the load ended before the dump", ""))
     }
@@ -120,7 +144,7 @@ impl Reader<'_> {
             {
                 self.read.confined.push(name.quoted());
             }
-            self.read.findings.extend(code.finding());
+            self.read.note(code.finding());
         }
         if let Classified::CreateExtension { name, .. } = &classified {
             self.send(Work::Extension { name: name.clone() })?;
@@ -132,7 +156,7 @@ impl Reader<'_> {
                 Ok(())
             }
             Decision::Drop(finding) => {
-                self.read.findings.push(finding);
+                self.read.note(Some(finding));
                 Ok(())
             }
             Decision::Refuse(problem) => Err(problem),
@@ -166,6 +190,9 @@ impl Reader<'_> {
             | C::AddExclusion { table, .. } => Work::PostData(PostData::Constraint { table, sql }),
             C::AddForeignKey { table, name, not_valid, .. } => {
                 Work::PostData(PostData::ForeignKey { table, name, not_valid, sql })
+            }
+            C::AlterTableOther { action, .. } if action.starts_with("INDEX ATTACH") => {
+                Work::PostData(PostData::AttachIndex { sql })
             }
             _ if section == Section::PostData => Work::PostData(PostData::Other { sql }),
             _ => Work::Define { sql, origin: place(origin) },

@@ -110,9 +110,7 @@ impl<'a> Batch<'a> {
             let index = starts.partition_point(|start| *start < *position as usize).saturating_sub(1);
             return statement_failed(&pending[index], error);
         }
-        if error.as_db_error().is_some()
-            && self.client.batch_execute("ROLLBACK; BEGIN").await.is_ok()
-        {
+        if error.as_db_error().is_some() && self.client.batch_execute("ROLLBACK; BEGIN").await.is_ok() {
             for statement in pending {
                 if let Err(single) = self.client.batch_execute(&statement.sql).await {
                     return statement_failed(statement, single);
@@ -132,7 +130,11 @@ pub fn statement_failed(statement: &Located, error: tokio_postgres::Error) -> Pr
     Problem::new(
         Kind::Invalid,
         "statement_failed",
-        format!("PostgreSQL refused the dump's statement at {}: {} — {start}", statement.origin, pg::describe(&error)),
+        format!(
+            "PostgreSQL refused the dump's statement at {}: {} — {start}",
+            statement.origin,
+            pg::describe(&error)
+        ),
         "the live system is untouched; check the backup, or the server's version and extensions",
     )
     .caused_by(error)

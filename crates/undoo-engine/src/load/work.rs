@@ -21,6 +21,11 @@ pub enum PostData {
         /// The statement.
         sql: String,
     },
+    /// `ALTER INDEX … ATTACH PARTITION`: until the last one, a partitioned table's key is no key.
+    AttachIndex {
+        /// The statement.
+        sql: String,
+    },
     /// A foreign key.
     ForeignKey {
         /// The table that refers.

@@ -49,6 +49,24 @@ pub(super) async fn places(server: &Client, record: &Record) -> Result<(Place, P
     Ok((places[0], places[1]))
 }
 
+/// Makes sure that a settled restore is as its record says: someone may have renamed, or restored since.
+pub(super) async fn expect_live(server: &Client, record: &Record, side: Side) -> Result<()> {
+    let row = server
+        .query_opt("SELECT oid FROM pg_database WHERE datname = $1", &[&record.database])
+        .await
+        .map_err(pg::failed("looking at the live database"))?;
+    let live: Option<u32> = row.map(|row| row.get(0));
+    if live == oid(record, side) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Conflict,
+        "live_changed",
+        format!("the live database \"{}\" is not the one that restore {} knows", record.database, record.id),
+        "something else has taken its place since; `undoo list` shows the newest restore",
+    ))
+}
+
 /// Forbids connections to both databases and ends the sessions there are.
 pub(super) async fn close(server: &Client, record: &Record) -> Result<()> {
     for side in [Side::Restored, Side::Replaced] {
@@ -90,16 +108,23 @@ async fn end_sessions(server: &Client, name: &str) -> Result<()> {
 }
 
 /// Both renames, with what belongs to the name and not to the OID, in one transaction.
-pub(super) async fn rename(server: &Client, record: &Record, to: Side) -> Result<()> {
+///
+/// `kept` are the properties of a live database that was dropped before.
+pub(super) async fn rename(
+    server: &Client,
+    record: &Record,
+    to: Side,
+    kept: Option<Properties>,
+) -> Result<()> {
     let (wanted, other) = (oid(record, to), oid(record, to.other()));
     let mut sql = String::from("BEGIN; SET LOCAL synchronous_commit = on;");
     if let Some(name) = name_of(server, other).await?
         && name == record.database
     {
-        if to == Side::Restored {
-            if let Some(current) = name_of(server, wanted).await? {
-                sql += &properties(server, &name, &current, &record.owner).await?;
-            }
+        if to == Side::Restored
+            && let Some(current) = name_of(server, wanted).await?
+        {
+            sql += &properties(server, &name, &record.owner).await?.statements(&current);
         }
         let parked = parked_database(&record.id, to.other());
         sql += &format!("ALTER DATABASE {} RENAME TO {};", ident(&name), ident(&parked));
@@ -107,6 +132,7 @@ pub(super) async fn rename(server: &Client, record: &Record, to: Side) -> Result
     if let Some(name) = name_of(server, wanted).await?
         && name != record.database
     {
+        sql += &kept.map(|properties| properties.statements(&name)).unwrap_or_default();
         sql += &format!("ALTER DATABASE {} OWNER TO {};", ident(&name), ident(&record.owner));
         sql += &format!("ALTER DATABASE {} RENAME TO {};", ident(&name), ident(&record.database));
     }
@@ -130,63 +156,92 @@ pub(super) async fn rename(server: &Client, record: &Record, to: Side) -> Result
     }
 }
 
-/// Statements that give `to` the settings, grants, limit and comment of `from`.
-async fn properties(server: &Client, from: &str, to: &str, owner: &str) -> Result<String> {
+/// What belongs to a database's name and not to its OID: settings, grants, limit, comment, owner.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Properties {
+    owner: String,
+    settings: Vec<(Option<String>, String, String)>,
+    connection_limit: i32,
+    comment: Option<String>,
+    grants: Vec<(String, String, bool)>,
+}
+
+/// The properties of a database; `owner` is who shall own the one that gets them.
+pub(super) async fn properties(server: &Client, database: &str, owner: &str) -> Result<Properties> {
     let doing = pg::failed("reading the live database's properties");
-    let mut sql = String::new();
-    let target = ident(to);
     let settings = server
         .query(
             "SELECT r.rolname::text, unnest(s.setconfig) FROM pg_db_role_setting s \
              JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole \
              WHERE d.datname = $1",
-            &[&from],
+            &[&database],
         )
         .await
         .map_err(&doing)?;
-    for row in settings {
-        let (role, setting): (Option<String>, String) = (row.get(0), row.get(1));
-        let Some((name, value)) = setting.split_once('=') else { continue };
-        // Settings that hold lists are stored quoted as they must be written.
-        let value = if is_list(name) { value.to_owned() } else { literal(value) };
-        let value = if value.is_empty() { "''".to_owned() } else { value };
-        sql += &match role {
-            Some(role) => {
-                format!("ALTER ROLE {} IN DATABASE {target} SET {name} TO {value};", ident(&role))
-            }
-            None => format!("ALTER DATABASE {target} SET {name} TO {value};"),
-        };
-    }
     let row = server
         .query_one(
-            "SELECT datconnlimit, shobj_description(oid, 'pg_database'), datacl IS NULL, datdba \
-             FROM pg_database WHERE datname = $1",
-            &[&from],
+            "SELECT datconnlimit, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1",
+            &[&database],
         )
         .await
         .map_err(&doing)?;
-    sql += &format!("ALTER DATABASE {target} CONNECTION LIMIT {};", row.get::<_, i32>(0));
-    if let Some(comment) = row.get::<_, Option<String>>(1) {
-        sql += &format!("COMMENT ON DATABASE {target} IS {};", literal(&comment));
-    }
-    sql += &format!("ALTER DATABASE {target} OWNER TO {};", ident(owner));
-    sql += &format!("REVOKE ALL ON DATABASE {target} FROM PUBLIC;");
     let grants = server
         .query(
             "SELECT coalesce(r.rolname::text, ''), a.privilege_type::text, a.is_grantable \
              FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
              LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname = $1",
-            &[&from],
+            &[&database],
         )
         .await
         .map_err(&doing)?;
-    for row in grants {
-        let (grantee, privilege, grantable): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
-        let grantee = if grantee.is_empty() { "PUBLIC".to_owned() } else { ident(&grantee) };
-        let option = if grantable { " WITH GRANT OPTION" } else { "" };
-        sql += &format!("GRANT {privilege} ON DATABASE {target} TO {grantee}{option};");
+    Ok(Properties {
+        owner: owner.to_owned(),
+        settings: settings
+            .iter()
+            .filter_map(|row| {
+                let setting: String = row.get(1);
+                let (name, value) = setting.split_once('=')?;
+                Some((row.get(0), name.to_owned(), value.to_owned()))
+            })
+            .collect(),
+        connection_limit: row.get(0),
+        comment: row.get(1),
+        grants: grants.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect(),
+    })
+}
+
+impl Properties {
+    /// Statements that give them to `database`.
+    fn statements(&self, database: &str) -> String {
+        let target = ident(database);
+        let mut sql = String::new();
+        for (role, name, value) in &self.settings {
+            // Settings that hold lists are stored quoted as they must be written.
+            let value = match value.as_str() {
+                "" => "''".to_owned(),
+                list if is_list(name) => list.to_owned(),
+                value => literal(value),
+            };
+            sql += &match role {
+                Some(role) => {
+                    format!("ALTER ROLE {} IN DATABASE {target} SET {name} TO {value};", ident(role))
+                }
+                None => format!("ALTER DATABASE {target} SET {name} TO {value};"),
+            };
+        }
+        sql += &format!("ALTER DATABASE {target} CONNECTION LIMIT {};", self.connection_limit);
+        if let Some(comment) = &self.comment {
+            sql += &format!("COMMENT ON DATABASE {target} IS {};", literal(comment));
+        }
+        sql += &format!("ALTER DATABASE {target} OWNER TO {};", ident(&self.owner));
+        sql += &format!("REVOKE ALL ON DATABASE {target} FROM PUBLIC;");
+        for (grantee, privilege, grantable) in &self.grants {
+            let grantee = if grantee.is_empty() { "PUBLIC".to_owned() } else { ident(grantee) };
+            let option = if *grantable { " WITH GRANT OPTION" } else { "" };
+            sql += &format!("GRANT {privilege} ON DATABASE {target} TO {grantee}{option};");
+        }
+        sql
     }
-    Ok(sql)
 }
 
 /// Settings whose value is a list of names (`GUC_LIST_QUOTE` in PostgreSQL's guc tables).

@@ -18,13 +18,14 @@ fn live(target: &Target) -> PathBuf {
     target.filestore_root.join(&target.database)
 }
 
-/// Marks the live directory as the side that will be replaced.
-pub(super) fn claim_live(target: &Target, record: &Record) -> Result<()> {
+/// Marks the live directory as the side whose database is live. It may bear the mark of another restore,
+/// earlier or later, whose pair it was too.
+pub(super) fn claim_live(target: &Target, record: &Record, side: Side) -> Result<()> {
     let live = live(target);
     if !live.exists() {
         return Ok(());
     }
-    mark(&live, Marker { restore: record.id, side: Side::Replaced })
+    mark(&live, Marker { restore: record.id, side })
 }
 
 /// Where both directories are.

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use undoo_core::{Kind, Move, Observed, Problem, Result, Side, pair};
 
+pub use databases::Properties;
+
 use crate::{
     home::Home,
     order::{Answer, Audience, Phase, Target},
@@ -71,9 +73,15 @@ impl<S: Services> Swap<'_, S> {
     pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
         let locked = lock(self.target).await?;
         let server = locked.server();
-        let was_settled = matches!(record.state, State::Staged);
-        if was_settled {
-            directories::claim_live(self.target, record)?;
+        let settled = match record.state {
+            State::Staged => Some(Side::Replaced),
+            State::Live { side } => Some(side),
+            State::Swapping { .. } => None,
+            State::Staging | State::Purged => return Err(nothing_kept(record)),
+        };
+        if let Some(side) = settled {
+            databases::expect_live(server, record, side).await?;
+            directories::claim_live(self.target, record, side)?;
         }
         match self.drive(server, record, to).await {
             Ok(()) => Ok(()),
@@ -124,7 +132,10 @@ impl<S: Services> Swap<'_, S> {
         match step {
             Move::StopServices => self.services.stop().await,
             Move::CloseDatabases => databases::close(server, record).await,
-            Move::RenameDatabases => databases::rename(server, record, to).await,
+            Move::RenameDatabases => {
+                let kept = self.home.read(&record.id, PROPERTIES)?;
+                databases::rename(server, record, to, kept).await
+            }
             Move::ParkDirectory => directories::park(self.target, self.home, record, to.other()),
             Move::PlaceDirectory => directories::place(self.target, self.home, record, to),
             Move::OpenDatabase => databases::open(server, record, to).await,
@@ -148,6 +159,28 @@ impl<S: Services> Swap<'_, S> {
         let (restored_directory, replaced_directory) = directories::places(self.target, self.home, record);
         Ok(Observed { restored_database, replaced_database, restored_directory, replaced_directory })
     }
+}
+
+fn nothing_kept(record: &Record) -> Problem {
+    Problem::new(
+        Kind::Missing,
+        "nothing_kept",
+        format!("restore {} has no second pair to swap with", record.id),
+        "`undoo list` shows what there is",
+    )
+}
+
+/// File of the restore's directory with the properties of a live database that was dropped first.
+pub const PROPERTIES: &str = "properties.json";
+
+/// Statements that give the restore's parked database the settings, grants, limit and comment of the live
+/// one, for when the live one will be gone; `None` where there is none.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn properties_of_live(target: &Target) -> Result<Properties> {
+    let server = target.admin.connect("postgres").await?;
+    databases::properties(&server, &target.database, &target.owner).await
 }
 
 /// The target's lock, held for as long as the value lives.

@@ -13,7 +13,8 @@ pub(super) async fn run(arguments: &Inspect) -> Result<(), Failure> {
     let options = Options { meter: meter.clone(), ..Options::default() };
     let backup = source::open(&docker::storage(&arguments.backup)?.0, &options).await?;
     let inspection = tokio::task::spawn_blocking(move || inspect(&backup)).await.map_err(|error| {
-        Problem::new(Kind::Internal, "inspect", "the inspection broke down", "please report this").caused_by(error)
+        Problem::new(Kind::Internal, "inspect", "the inspection broke down", "please report this")
+            .caused_by(error)
     })??;
     if arguments.json {
         return print_json(&inspection);

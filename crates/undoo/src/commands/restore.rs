@@ -14,9 +14,9 @@ use undoo_engine::{
     restore::{Assignment, Plan, Preparation, Report},
 };
 
-use super::{bytes, confirm, print_json};
+use super::{bytes, can_confirm, confirm, print_json};
 use crate::{
-    cli::{Intent, Restore},
+    cli::{Intent, Restore, Strategy},
     docker,
     place::{Cutover, Place},
     ui::{self, Ui},
@@ -27,6 +27,9 @@ const MAINTENANCE_MIB: u32 = 768;
 
 pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
     let began = Instant::now();
+    if !arguments.dry_run && !arguments.filestore_only {
+        can_confirm(arguments.yes, ui)?;
+    }
     let place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
     let work = assignment(arguments, &place)?;
     if arguments.dry_run {
@@ -36,18 +39,42 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
         return files_only(arguments, &place, work, ui).await;
     }
     let backup = docker::storage(&arguments.backup)?;
-    let report: Report = place.order(Order::Stage { backup, work: work.clone() }, ui).await?;
+    let name = backup.0.location().to_string();
+    if arguments.strategy == Strategy::StopFirst {
+        let database = &place.target().database;
+        if arguments.drop_live.as_ref() == Some(database) {
+            let question = format!("Stop Odoo and drop \"{database}\" now? This cannot be undone.");
+            confirm(&question, arguments.yes, ui)?;
+            place.stop().await?;
+        }
+    }
+    let staged = place.order::<Report>(Order::Stage { backup, name, work: work.clone() }, ui).await;
+    let report = match staged {
+        Ok(report) => report,
+        Err(failure) => {
+            // A mover that was killed or cancelled could not take its own things back.
+            if matches!(failure.problem.code, "cancelled" | "mover_died" | "mover_out_of_memory") {
+                discard(&place, &work, ui).await;
+            }
+            return Err(failure);
+        }
+    };
     match finish(arguments, &place, &work, &report, ui).await {
         Ok(end) => show(&end, &report, began, ui),
         Err((failure, staged)) => {
             if staged {
-                let discard = Order::Discard { target: place.target().clone(), id: work.id };
-                if let Err(left) = place.order::<()>(discard, &Ui::quiet()).await {
-                    ui.say(&format!("the staged pair stays until the next run: {}", left.problem));
-                }
+                discard(&place, &work, ui).await;
             }
             Err(failure)
         }
+    }
+}
+
+/// Takes a staged pair back. What cannot be taken back now, the next run on the target does.
+async fn discard(place: &Place, work: &Assignment, ui: &Ui) {
+    let discard = Order::Discard { target: place.target().clone(), id: work.id };
+    if let Err(left) = place.order::<()>(discard, &Ui::quiet()).await {
+        ui.say(&format!("the staged pair stays until the next run: {}", left.problem));
     }
 }
 
@@ -67,6 +94,12 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
         target: place.target().clone(),
         options: order::Options {
             parts,
+            strategy: match arguments.strategy {
+                Strategy::Beside => order::Strategy::Beside,
+                Strategy::StopFirst => {
+                    order::Strategy::StopFirst { confirmed: arguments.drop_live.clone().unwrap_or_default() }
+                }
+            },
             accept: arguments.accept.clone(),
             trust_size: arguments.trust_size,
             undo_window_hours: arguments.undo_window,
@@ -85,22 +118,30 @@ async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) 
     if ui.is_json() {
         print_json(&plan)?;
     } else {
-        show_plan(arguments, place, &plan);
+        show_plan(arguments, place, &plan, &place.holders().await?);
     }
     Failure::of(&plan.findings, &accepted).map_or(Ok(()), Err)
 }
 
-fn show_plan(arguments: &Restore, place: &Place, plan: &Plan) {
+fn show_plan(arguments: &Restore, place: &Place, plan: &Plan, holders: &[String]) {
     let target = place.target();
     println!("Plan: restore {} into database \"{}\" of {}", arguments.backup, target.database, target.name);
-    println!("  1. load it beside as a staged database that no Odoo sees (PostgreSQL {})", plan.cluster.version);
+    println!(
+        "  1. load it beside as a staged database that no Odoo sees (PostgreSQL {})",
+        plan.cluster.version
+    );
     println!("  2. stage its files, linking those that are there already");
     println!("  3. count every table, match every attachment, boot Odoo on a clone");
     match &plan.cluster.live {
         Some(live) => {
-            println!("  4. stop Odoo and whatever else is connected ({} sessions now)", live.sessions.len());
-            println!("  5. rename: the restored pair goes live, the replaced one ({}) is kept {} h for undo",
-                bytes(live.bytes.unsigned_abs()), arguments.undo_window);
+            let others =
+                if holders.is_empty() { String::new() } else { format!(" and {}", holders.join(", ")) };
+            println!("  4. stop Odoo{others} and end the other sessions ({} now)", live.sessions.len());
+            println!(
+                "  5. rename: the restored pair goes live, the replaced one ({}) is kept {} h for undo",
+                bytes(live.bytes.unsigned_abs()),
+                arguments.undo_window
+            );
         }
         None => println!("  4. rename it to \"{}\", which is a new database", target.database),
     }
@@ -130,7 +171,8 @@ async fn finish(
     let staged = |failure: Failure| (failure, true);
     let intent = intent(arguments, report);
     let neutralize = intent == order::Intent::Copy && !arguments.no_neutralize;
-    let by_odoo = neutralize && place.has_odoo() && place.target().odoo_major.is_some_and(|major| major >= 16);
+    let by_odoo =
+        neutralize && place.has_odoo() && place.target().odoo_major.is_some_and(|major| major >= 16);
     if by_odoo {
         ui.tell(Answer::Phase { phase: Phase::Neutralize });
         place.neutralize(work).await.map_err(|problem| staged(problem.into()))?;

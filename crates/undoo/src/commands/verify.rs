@@ -38,7 +38,10 @@ fn show(database: &str, found: &Reconciliation) {
     println!("  elsewhere   {}", found.external);
     println!("  orphans     {} files that no attachment names", found.orphans.len());
     for missing in &found.missing {
-        println!("  missing     {} {} (attachment {})", missing.store_fname, missing.name, missing.attachment);
+        println!(
+            "  missing     {} {} (attachment {})",
+            missing.store_fname, missing.name, missing.attachment
+        );
     }
     for corrupt in &found.corrupt {
         println!("  corrupt     {} {}", corrupt.store_fname, corrupt.reason);

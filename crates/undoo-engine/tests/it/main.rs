@@ -1,0 +1,6 @@
+//! The engine against real PostgreSQL servers and real directories: everything that a restore promises.
+
+mod fidelity;
+mod odoo;
+mod server;
+mod world;

@@ -1,0 +1,218 @@
+//! Real PostgreSQL servers, one for each major version and shared by all tests, and servers of a test's
+//! own for those that kill one.
+//!
+//! A shared server outlives every test, so nothing in this process could stop it at the end: a shell that
+//! waits on a pipe from us does, by the server's id, however this process ends.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use undoo_engine::pg::DatabaseAccess;
+
+/// Password of every role that tests make.
+pub const PASSWORD: &str = "se'cr\\et";
+
+/// The folder of the project's script, with the programs of all majors.
+fn tools() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/postgres-tools");
+        let answer = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
+        assert!(answer.status.success(), "{} failed", script.display());
+        PathBuf::from(String::from_utf8(answer.stdout).unwrap().trim())
+    })
+}
+
+/// Runs a command that must succeed; answers its standard output.
+pub fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {told}");
+    output.stdout
+}
+
+/// PostgreSQL refuses to run as root. In a user namespace it is someone else, who can still read the
+/// tools in root's cache.
+fn as_other_than_root(program: &Path) -> Vec<String> {
+    let program = program.display().to_string();
+    if run(Command::new("id").arg("-u")) != b"0\n" {
+        return vec![program];
+    }
+    ["unshare", "--user", "--map-user=1", "--map-group=1", &program].map(str::to_owned).to_vec()
+}
+
+fn command(words: &[String]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// A throw-away cluster, on a socket in its own folder. Only `postgres` needs no password.
+pub struct Server {
+    pub major: u32,
+    folder: tempfile::TempDir,
+    bin: PathBuf,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// The server that tests share.
+    pub fn of(major: u32) -> &'static Self {
+        static SERVERS: [OnceLock<Server>; 20] = [const { OnceLock::new() }; 20];
+        SERVERS[major as usize].get_or_init(|| {
+            let mut server = Self::prepared(major);
+            // The shell removes the folder too: nobody drops a static.
+            let folder = server.folder.path().display().to_string();
+            server.folder.disable_cleanup(true);
+            let script = format!(
+                "\"$@\" >{folder}/log 2>&1 </dev/null & server=$!; read -r _; \
+                 kill -QUIT $server; wait $server; rm -rf {folder}"
+            );
+            let mut shell = Command::new("setsid");
+            shell.args(["sh", "-c", &script, "sh"]).args(server.words()).stdin(Stdio::piped());
+            server.process = Some(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+            server.await_ready();
+            server
+                .psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
+            server
+        })
+    }
+
+    /// A server that one test has for itself and may kill.
+    pub fn own(major: u32) -> Self {
+        let mut server = Self::prepared(major);
+        server.start();
+        server.psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
+        server
+    }
+
+    fn prepared(major: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bin = tools().join(format!("{major}/bin"));
+        let data = folder.path().join("data");
+        let options =
+            ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8", "--no-sync"];
+        run(command(&as_other_than_root(&bin.join("initdb"))).arg("-D").arg(&data).args(options));
+        fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n")
+            .unwrap();
+        Self { major, folder, bin, process: None }
+    }
+
+    fn words(&self) -> Vec<String> {
+        let mut words = as_other_than_root(&self.bin.join("postgres"));
+        let folder = self.folder.path().display().to_string();
+        words.extend(["-D".to_owned(), format!("{folder}/data"), "-k".to_owned(), folder]);
+        let settings = [
+            "listen_addresses=",
+            "fsync=off",
+            "shared_buffers=32MB",
+            "max_prepared_transactions=2",
+            "wal_level=logical",
+            "password_encryption=scram-sha-256",
+            "autovacuum=off",
+        ];
+        words.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        words
+    }
+
+    /// Starts it, also after [`Server::kill`].
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        let mut server = command(&self.words());
+        self.process = Some(server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        self.await_ready();
+    }
+
+    fn await_ready(&self) {
+        let begun = Instant::now();
+        let ready = || self.client("pg_isready").stdout(Stdio::null()).status().unwrap().success();
+        while !ready() {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
+            sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// The postmaster's id.
+    pub fn pid(&self) -> u32 {
+        let file = fs::read_to_string(self.folder.path().join("data/postmaster.pid")).unwrap();
+        file.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// What `kill -9` does to a server, and the wait until its children have noticed.
+    pub fn kill(&mut self) {
+        let mut server = self.process.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let pid = self.folder.path().join("data/postmaster.pid");
+        // The backends hold the shared memory for a moment longer.
+        sleep(Duration::from_millis(300));
+        fs::remove_file(pid).ok();
+    }
+
+    /// A client program, told where the server is.
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.env("PGHOST", self.folder.path()).env("PGUSER", "postgres").env("PGOPTIONS", "");
+        command.env_remove("PGPORT").env_remove("PGDATABASE").env("PGCONNECT_TIMEOUT", "30");
+        command
+    }
+
+    /// Runs statements in `psql` as `postgres`; answers what they print, without its last line's end.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        let mut psql = self.client("psql");
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &connection(database), "-c", sql]);
+        String::from_utf8(run(&mut psql)).unwrap().trim_end().to_owned()
+    }
+
+    /// Access as a role with [`PASSWORD`].
+    pub fn access(&self, user: &str) -> DatabaseAccess {
+        DatabaseAccess {
+            host: self.folder.path().display().to_string(),
+            port: 5432,
+            user: user.to_owned(),
+            password: PASSWORD.into(),
+        }
+    }
+
+    /// A name that no other test has.
+    pub fn unique(&self, what: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        format!("{what}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// `pg_dump` of a database with these options.
+    pub fn dump(&self, database: &str, options: &[&str]) -> Vec<u8> {
+        run(self.client("pg_dump").args(options).args(["-d", &connection(database)]))
+    }
+}
+
+/// A database's name where a client program takes a connection string.
+pub fn connection(database: &str) -> String {
+    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// A string literal, also of names that were made to break out of one.
+pub fn quoted(text: &str) -> String {
+    undoo_engine::pg::literal(text)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(mut server) = self.process.take() else { return };
+        // Stopped by its own id, and waited for, so that the folder can go.
+        let stopped = Command::new("kill").arg("-QUIT").arg(server.id().to_string()).status();
+        if stopped.is_ok_and(|status| status.success()) {
+            server.wait().ok();
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! A target with a live pair, a restore of it, and the one question that matters afterwards: is exactly
+//! one whole pair live?
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use undoo_core::{
+    Kind, Move, Problem, RestoreId, Side,
+    pair::{loader_role, parked_database},
+};
+use undoo_engine::{
+    home::{Home, marker},
+    order::{Answer, Failure, Intent, Options, Parts, Strategy, Target},
+    record::{Record, State},
+    restore::{self, Assignment, Preparation, Report},
+    source,
+    swap::{Services, Swap},
+};
+use undoo_storage::{Access, Meter};
+
+use crate::{
+    odoo::{files, odoo_zip, readable, write_filestore},
+    server::{Server, quoted},
+};
+
+/// A target on a server, with its own directory of filestores.
+pub struct World<'s> {
+    pub server: &'s Server,
+    pub folder: tempfile::TempDir,
+    pub target: Target,
+}
+
+/// A file that only the live filestore has.
+pub const BORN_LATER: &[u8] = b"born after the backup";
+
+impl<'s> World<'s> {
+    /// A target without a database.
+    pub fn empty(server: &'s Server) -> Self {
+        Self::named(server, &server.unique("acme"))
+    }
+
+    /// A target without a database, whose database has this name.
+    pub fn named(server: &'s Server, database: &str) -> Self {
+        server.with_source();
+        let folder = tempfile::tempdir().unwrap();
+        readable(folder.path());
+        let root = folder.path().join("filestore");
+        fs::create_dir(&root).unwrap();
+        let target = Target {
+            admin: server.access("postgres"),
+            owner: "odoo".into(),
+            database: database.to_owned(),
+            filestore_root: root,
+            files_owner: None,
+            shares_disk: false,
+            database_pinned: false,
+            name: "the tested target".into(),
+            odoo_major: Some(17),
+        };
+        Self { server, folder, target }
+    }
+
+    /// A target with a live pair that differs from the source in a row and a file.
+    pub fn live(server: &'s Server) -> Self {
+        let world = Self::empty(server);
+        world.make_live();
+        world
+    }
+
+    /// Makes the live pair.
+    pub fn make_live(&self) {
+        let name = undoo_engine::pg::ident(&self.target.database);
+        let owner = undoo_engine::pg::ident(&self.target.owner);
+        self.server.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE source OWNER {owner}"));
+        let row = "INSERT INTO ir_config_parameter (key, value) VALUES ('side', 'replaced')";
+        self.server.psql(&self.target.database, row);
+        let mut all = files();
+        all.push((crate::odoo::fname(BORN_LATER), BORN_LATER.to_vec()));
+        write_filestore(&self.live_directory(), &all);
+    }
+
+    pub fn live_directory(&self) -> PathBuf {
+        self.target.filestore_root.join(&self.target.database)
+    }
+
+    pub fn home(&self) -> Home {
+        Home::of(&self.target.filestore_root)
+    }
+
+    /// A path in the test's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The source as an ordinary backup.
+    pub fn backup(&self) -> PathBuf {
+        odoo_zip(&self.path("backup.zip"), &self.server.plain_dump(), &files())
+    }
+
+    /// An order to restore here.
+    pub fn work(&self) -> Assignment {
+        Assignment {
+            id: RestoreId::generate(),
+            target: self.target.clone(),
+            options: Options {
+                parts: Parts::All,
+                strategy: Strategy::Beside,
+                accept: Vec::new(),
+                trust_size: false,
+                undo_window_hours: 24,
+                jobs: 2,
+                maintenance_mib: 32,
+            },
+            loader_password: undoo_engine::pg::random_password().unwrap(),
+        }
+    }
+
+    /// The restore's record as it is on the target.
+    pub fn record(&self, id: &RestoreId) -> Record {
+        Record::read(&self.home(), id).unwrap().expect("a record")
+    }
+
+    /// Whether a database of this name exists.
+    pub fn has_database(&self, name: &str) -> bool {
+        self.server.psql("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = {}", quoted(name)))
+            == "1"
+    }
+
+    /// No database, role or directory of this restore is on the target.
+    pub fn assert_nothing_left(&self, id: &RestoreId) {
+        let of_it = format!("'undoo_{}_%'", id.short());
+        let databases = self
+            .server
+            .psql("postgres", &format!("SELECT datname FROM pg_database WHERE datname LIKE {of_it}"));
+        assert_eq!(databases, "", "databases of the restore are left");
+        self.assert_no_role(id);
+        assert!(!self.home().restore(id).exists(), "the restore's directory is left");
+    }
+
+    /// The loader role does not exist.
+    pub fn assert_no_role(&self, id: &RestoreId) {
+        let role = quoted(&loader_role(id));
+        assert_eq!(
+            self.server.psql("postgres", &format!("SELECT 1 FROM pg_roles WHERE rolname = {role}")),
+            ""
+        );
+    }
+
+    /// The live database is the one with this OID, open, with its row and its file.
+    pub fn assert_untouched(&self, oid: &str) {
+        assert_eq!(self.oid(&self.target.database), oid);
+        let side = self
+            .server
+            .psql(&self.target.database, "SELECT value FROM ir_config_parameter WHERE key = 'side'");
+        assert_eq!(side, "replaced");
+        let file = self.live_directory().join(crate::odoo::fname(BORN_LATER));
+        assert_eq!(fs::read(file).unwrap(), BORN_LATER);
+        for (name, content) in files() {
+            assert!(fs::read(self.live_directory().join(&name)).unwrap() == content, "{name} was changed");
+        }
+    }
+
+    /// OID of a database, as text; empty when there is none.
+    pub fn oid(&self, database: &str) -> String {
+        self.server
+            .psql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = {}", quoted(database)))
+    }
+
+    /// Exactly one whole pair is live; answers which.
+    pub fn whole(&self, id: &RestoreId, services: &Recorder) -> Side {
+        let record = self.record(id);
+        let State::Live { side } = record.state else { panic!("the record says {:?}", record.state) };
+        let other = side.other();
+        let oid = |side| match side {
+            Side::Restored => record.restored_oid,
+            Side::Replaced => record.replaced_oid,
+        };
+        let text = |oid: Option<u32>| oid.map(|oid| oid.to_string()).unwrap_or_default();
+        assert_eq!(self.oid(&self.target.database), text(oid(side)), "the live name has another database");
+        assert_eq!(self.oid(&parked_database(id, other)), text(oid(other)), "the other side is not parked");
+        assert_eq!(self.oid(&parked_database(id, side)), "");
+        let open = |name: &str| {
+            let sql = format!("SELECT datallowconn FROM pg_database WHERE datname = {}", quoted(name));
+            self.server.psql("postgres", &sql)
+        };
+        if oid(side).is_some() {
+            assert_eq!(open(&self.target.database), "t", "the live database is closed");
+            let owner =
+                format!("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE oid = {}", text(oid(side)));
+            assert_eq!(self.server.psql("postgres", &owner), self.target.owner);
+        }
+        if oid(other).is_some() {
+            assert_eq!(open(&parked_database(id, other)), "f", "the kept database is open");
+        }
+        let live = self.live_directory();
+        if live.exists() || oid(side).is_some() {
+            let marker = marker(&live).expect("a marker in the live directory");
+            assert_eq!((marker.restore, marker.side), (*id, side), "the live directory is of the other side");
+            let later = live.join(crate::odoo::fname(BORN_LATER)).exists();
+            assert!(later == (side == Side::Replaced) || record.parts == Parts::Database);
+        }
+        let parked = self.home().parked(id, other);
+        assert_eq!(parked.exists(), oid(other).is_some(), "the other side's directory is not parked");
+        assert!(!self.home().parked(id, side).exists());
+        assert!(services.running.load(Ordering::SeqCst), "the services were not started");
+        side
+    }
+}
+
+/// Opens a local backup; the meter counts what is read of it.
+pub async fn open(path: &Path) -> (std::sync::Arc<undoo_archive::backup::Backup>, Meter) {
+    let options = undoo_storage::Options::default();
+    let meter = options.meter.clone();
+    let backup = source::open(&Access::Local { path: path.to_owned() }, &options).await.unwrap();
+    (backup, meter)
+}
+
+/// Nobody.
+pub fn nobody(_: Answer) {}
+
+/// Stages a backup.
+pub async fn stage(work: &Assignment, backup: &Path) -> Result<Report, Failure> {
+    let (opened, _) = open(backup).await;
+    restore::stage(work, &backup.display().to_string(), opened, &nobody).await
+}
+
+/// What a recovery of the same instance asks for, without the proof, which needs an Odoo.
+pub fn preparation() -> Preparation {
+    Preparation {
+        intent: Intent::Recover,
+        renew_identity: false,
+        neutralize_in_sql: false,
+        hold_outgoing: false,
+        clone: false,
+    }
+}
+
+/// Everything up to the cutover.
+pub async fn stage_and_accept(work: &Assignment, backup: &Path) -> Report {
+    let report = stage(work, backup).await.unwrap_or_else(|failure| panic!("{failure:?}"));
+    restore::prepare(work, &preparation()).await.unwrap();
+    restore::accept(work).await.unwrap();
+    report
+}
+
+/// The codes of the findings that stopped an order.
+pub fn codes(failure: &Failure) -> Vec<&str> {
+    failure.findings.iter().map(|finding| finding.code.as_str()).collect()
+}
+
+/// Services that note what is asked of them.
+pub struct Recorder {
+    pub calls: Mutex<Vec<&'static str>>,
+    pub running: AtomicBool,
+    /// How many times Odoo does not answer.
+    pub unhealthy: AtomicU32,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { calls: Mutex::default(), running: AtomicBool::new(true), unhealthy: AtomicU32::new(0) }
+    }
+}
+
+impl Recorder {
+    fn note(&self, call: &'static str) {
+        self.calls.lock().unwrap().push(call);
+    }
+}
+
+impl Services for Recorder {
+    async fn stop(&self) -> undoo_core::Result<()> {
+        self.note("stop");
+        self.running.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn start(&self) -> undoo_core::Result<()> {
+        self.note("start");
+        self.running.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn await_health(&self) -> undoo_core::Result<()> {
+        self.note("health");
+        let sick = |left: u32| left.checked_sub(1);
+        match self.unhealthy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, sick) {
+            Ok(_) => Err(Problem::new(Kind::Unavailable, "no_answer", "no answer", "")),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Where a cutover is to break off: the nth checkpoint that it reaches, counted from 1.
+pub struct Crash {
+    left: AtomicU32,
+    pub at: Mutex<Option<(Move, bool)>>,
+}
+
+impl Crash {
+    pub fn at(nth: u32) -> Self {
+        Self { left: AtomicU32::new(nth), at: Mutex::default() }
+    }
+
+    pub fn never() -> Self {
+        Self::at(0)
+    }
+
+    fn check(&self, step: Move, done: bool) -> undoo_core::Result<()> {
+        let left = self.left.load(Ordering::SeqCst);
+        if left == 0 {
+            return Ok(());
+        }
+        self.left.store(left - 1, Ordering::SeqCst);
+        if left > 1 {
+            return Ok(());
+        }
+        *self.at.lock().unwrap() = Some((step, done));
+        Err(Problem::new(Kind::Internal, "crash", format!("{step:?} {done}"), ""))
+    }
+}
+
+/// Brings a side to life, from the record that is on the target, as a new process would.
+pub async fn make_live(
+    world: &World<'_>,
+    id: &RestoreId,
+    to: Side,
+    services: &Recorder,
+    crash: &Crash,
+) -> undoo_core::Result<()> {
+    let mut record = world.record(id);
+    let home = world.home();
+    let swap = Swap {
+        target: &world.target,
+        home: &home,
+        services,
+        audience: &nobody,
+        auto_rollback: true,
+        checkpoint: &|step, done| crash.check(step, done),
+    };
+    swap.make_live(&mut record, to).await
+}
+
+/// Cuts over without trouble.
+pub async fn cut_over(world: &World<'_>, id: &RestoreId, to: Side) -> Recorder {
+    let services = Recorder::default();
+    make_live(world, id, to, &services, &Crash::never()).await.unwrap();
+    assert_eq!(world.whole(id, &services), to);
+    services
+}
