@@ -288,6 +288,14 @@ async fn plan_undo(target: &Target) -> Result<UndoPlan> {
         // Whatever direction it broke off in, undoing means the pair that was there before.
         _ => Side::Replaced,
     };
+    if record.state == (State::Live { side: Side::Restored }) && record.replaced_oid.is_none() {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "replaced_nothing",
+            format!("restore {} put nothing aside that could come back", record.id),
+            "restore another backup instead, or drop the database in Odoo's database manager",
+        ));
+    }
     let written = match (record.state, record.swapped) {
         (State::Live { .. }, Some(since)) => pairs::written_since(target, since).await?,
         _ => Vec::new(),
