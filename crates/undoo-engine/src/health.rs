@@ -42,17 +42,16 @@ impl Default for Patience {
 pub async fn login_page(base: &str, database: &str, patience: Patience) -> Result<Answered> {
     let client = client()?;
     let began = Instant::now();
-    let mut last = "nothing answered".to_owned();
     // Many short waits notice a fast Odoo sooner than few long ones; the time allowed is the same.
     let allowed = Duration::from_millis(u64::from(patience.attempts) * patience.interval_ms);
     loop {
-        match fetch_login(&client, base, database).await {
+        let last = match fetch_login(&client, base, database).await {
             Ok(page) => {
                 let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 return assets(&client, base, &page, after_ms).await;
             }
-            Err(reason) => last = reason,
-        }
+            Err(reason) => reason,
+        };
         if began.elapsed() >= allowed {
             return Err(Problem::new(
                 Kind::NotProven,

@@ -20,7 +20,7 @@ use crate::{
     cluster::{self, Cluster},
     filestore::{self, Hash, Stage},
     home::{Home, Marker, mark},
-    load::{self, Load, Loaded, UnheldState, read::Judge},
+    load::{self, Load, Loaded, UnheldState, pace::Pace, read::Judge},
     order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Strategy, Target},
     outgoing::{self, HeldOutgoing},
     pairs, pg, preflight,
@@ -269,10 +269,15 @@ async fn stage_pair(
         let backup = Arc::clone(&backup);
         blocking(move || backup.open_dump()).await?
     };
+    let pace = match &plan.cluster.live {
+        Some(_) => Pace::watch(target).await,
+        None => Pace::default(),
+    };
     let load = Load {
         staged: &staged,
         cluster: &plan.cluster,
         options: &work.options,
+        pace: Arc::new(pace),
         disk: &target.filestore_root,
         audience,
     };

@@ -181,6 +181,9 @@ pub(crate) async fn create(
             extra_hosts: Some(spec.extra_hosts.clone()),
             memory,
             memory_swap: memory,
+            // When processors are short, what is live comes first: Docker's usual weight is 1024. An agent
+            // works while nothing is live, and gets what there is.
+            cpu_shares: (role == Role::Mover).then_some(256),
             // Docker counts processors in units of 10⁻⁹.
             nano_cpus: spec.cpu_limit.map(|cpus| (cpus.clamp(0.01, 1024.0) * 1e9) as i64),
             ..scratch::hardened()

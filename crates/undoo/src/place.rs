@@ -19,7 +19,7 @@ pub enum Place {
     /// An Odoo container and its database.
     Docker(Box<DockerPlace>),
     /// A database server and a directory, without Docker.
-    Direct(DirectPlace),
+    Direct(Box<DirectPlace>),
 }
 
 /// Which way a cutover goes, and how it is to be done.
@@ -43,7 +43,7 @@ impl Place {
     pub async fn find(name: Option<&str>, args: &TargetArgs) -> Result<Self> {
         match name {
             Some(name) => DockerPlace::find(name, args).await.map(|place| Self::Docker(Box::new(place))),
-            None => DirectPlace::find(args).map(Self::Direct),
+            None => DirectPlace::find(args).map(|place| Self::Direct(Box::new(place))),
         }
     }
 

@@ -3,6 +3,8 @@
 //! One table's rows go to one session as long as it keeps up, and to further ones, split where a row
 //! ends, when it does not: a large table loads on all sessions, many small ones load side by side.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{SinkExt, future::select_all};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -10,6 +12,7 @@ use tokio_postgres::Client;
 use undoo_archive::dump::statement::QualifiedName;
 use undoo_core::{Kind, Problem, Result};
 
+use super::pace::Pace;
 use crate::pg;
 
 /// Chunks that wait for one session.
@@ -39,6 +42,7 @@ struct Session {
 /// The sessions and the table that is being loaded.
 pub struct Copier {
     sessions: Vec<Session>,
+    pace: Arc<Pace>,
     table: Option<(QualifiedName, String)>,
     /// The session that must get the rest of a row.
     row_goes_on: Option<usize>,
@@ -46,7 +50,7 @@ pub struct Copier {
 
 impl Copier {
     /// Takes over sessions for the time of the data.
-    pub fn new(clients: Vec<Client>) -> Self {
+    pub fn new(clients: Vec<Client>, pace: Arc<Pace>) -> Self {
         let sessions = clients
             .into_iter()
             .map(|client| {
@@ -54,7 +58,7 @@ impl Copier {
                 Session { queue, task: tokio::spawn(session(client, pieces)), attached: false }
             })
             .collect();
-        Self { sessions, table: None, row_goes_on: None }
+        Self { sessions, pace, table: None, row_goes_on: None }
     }
 
     /// A table's rows begin.
@@ -127,20 +131,22 @@ impl Copier {
         failure.map_or(Ok((clients, taken)), Err)
     }
 
-    /// An attached session with room, else an idle one, else the first attached one that gets room.
+    /// Among the sessions that may work now: an attached one with room, else an idle one, else the first
+    /// that gets room.
     async fn choose(&self) -> Result<usize> {
+        let usable = &self.sessions[..self.pace.allowed(self.sessions.len())];
         let room = |session: &Session| session.queue.capacity();
-        let attached = self.sessions.iter().enumerate().filter(|(_, session)| session.attached);
+        let attached = usable.iter().enumerate().filter(|(_, session)| session.attached);
         if let Some((index, _)) =
             attached.filter(|(_, session)| room(session) > 0).max_by_key(|(_, session)| room(session))
         {
             return Ok(index);
         }
-        let idle = self.sessions.iter().enumerate().find(|(_, s)| !s.attached && room(s) == QUEUE);
+        let idle = usable.iter().enumerate().find(|(_, s)| !s.attached && room(s) == QUEUE);
         if let Some((index, _)) = idle {
             return Ok(index);
         }
-        let waiting = self.sessions.iter().map(|session| Box::pin(session.queue.reserve()));
+        let waiting = usable.iter().map(|session| Box::pin(session.queue.reserve()));
         let (permit, index, _) = select_all(waiting).await;
         permit.map(|_| index).map_err(|_| gone())
     }

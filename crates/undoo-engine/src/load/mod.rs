@@ -5,6 +5,7 @@
 //! ([`post`]). Nothing is written to disk on our side, and memory does not grow with the dump.
 
 mod copy;
+pub mod pace;
 mod post;
 pub mod read;
 mod session;
@@ -35,6 +36,7 @@ use crate::{
     stage::Staged,
 };
 use copy::Copier;
+use pace::Pace;
 use post::PostLoader;
 use session::{Batch, Located};
 use work::{PostData, Work};
@@ -71,6 +73,8 @@ pub struct Load<'a> {
     pub cluster: &'a Cluster,
     /// Options of the restore.
     pub options: &'a Options,
+    /// When to give way to the live database.
+    pub pace: Arc<Pace>,
     /// A directory on the disk that must not fill up.
     pub disk: &'a Path,
     /// Who hears of it.
@@ -129,7 +133,7 @@ impl Load<'_> {
         let main =
             session::open(&self.staged.loader, &self.staged.database, self.options.maintenance_mib).await?;
         let mut definitions = Batch::on(&main);
-        let mut copier = Copier::new(sessions);
+        let mut copier = Copier::new(sessions, Arc::clone(&self.pace));
         let mut tally = Tally::default();
         let (mut after_data, mut post_data) = (Vec::new(), Vec::new());
         let mut large_object = LargeObject::default();
@@ -216,7 +220,8 @@ impl Load<'_> {
             count.fetch_add(more, Ordering::Relaxed);
         });
         let total = items.len() as u64;
-        let work = PostLoader { clients, bytes: &tally.table_bytes, progress }.run(items);
+        let work = PostLoader { clients, bytes: &tally.table_bytes, progress, pace: Arc::clone(&self.pace) }
+            .run(items);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {

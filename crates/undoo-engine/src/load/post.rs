@@ -8,7 +8,7 @@
 //! `NOT VALID` with its name known.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -19,6 +19,7 @@ use undoo_archive::dump::{sql::Tokens, statement::QualifiedName};
 use undoo_core::{Kind, Problem, Result};
 
 use super::{
+    pace::Pace,
     session::{Batch, Located, statement_failed},
     work::PostData,
 };
@@ -57,23 +58,32 @@ pub enum UnheldState {
 pub struct PostTimes {
     /// Indexes, primary keys, unique and check constraints.
     pub indexes: f64,
-    /// Foreign keys, as `NOT VALID`.
-    pub foreign_keys: f64,
-    /// Their validation.
+    /// Foreign keys as `NOT VALID`, and `ANALYZE` beside.
+    pub foreign_keys_and_analyze: f64,
+    /// The keys' validation.
     pub validation: f64,
-    /// `ANALYZE`.
-    pub analyze: f64,
     /// Triggers and whatever comes last.
     pub rest: f64,
 }
 
-/// Statements that must run in one transaction on one session.
+/// Statements that run in one transaction on one session.
 struct Job {
+    /// Bytes of rows that they go through; the heaviest jobs start first.
     weight: u64,
+    /// As they are sent together.
     statements: Vec<String>,
-    /// The table and constraint of a validation, whose failure is a finding.
-    tolerant: Option<(String, String)>,
+    /// As they are sent one by one when the transaction failed, to find what does not hold.
+    singly: Vec<String>,
 }
+
+impl Job {
+    fn of(weight: u64, statements: Vec<String>) -> Self {
+        Self { weight, singly: statements.clone(), statements }
+    }
+}
+
+/// Hears of statements that are done.
+type Progress = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// The sessions and how many bytes of rows each table has.
 pub struct PostLoader<'a> {
@@ -82,7 +92,9 @@ pub struct PostLoader<'a> {
     /// Bytes of rows by table.
     pub bytes: &'a HashMap<QualifiedName, u64>,
     /// Called with the number of statements done.
-    pub progress: Arc<dyn Fn(u64) + Send + Sync>,
+    pub progress: Progress,
+    /// When to give way.
+    pub pace: Arc<Pace>,
 }
 
 impl PostLoader<'_> {
@@ -104,27 +116,34 @@ impl PostLoader<'_> {
                 PostData::Other { sql } => others.push(sql),
             }
         }
-        let Self { clients, bytes, progress } = self;
+        let Self { clients, bytes, progress, pace } = self;
         let mut unheld = Vec::new();
         let weight = |table: &QualifiedName| bytes.get(table).copied().unwrap_or(0);
 
         let (mut times, mut began) = (PostTimes::default(), Instant::now());
         let mut lap = || std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64();
 
-        let (clients, failed) = run_jobs(clients, index_jobs(by_table, &weight), &progress).await?;
+        let (clients, failed) = run_jobs(clients, index_jobs(by_table, &weight), &progress, &pace).await?;
         unheld.extend(failed);
         let (first, rest) = split_first(clients)?;
         run_in_order(&first, attachments, &progress).await?;
         times.indexes = lap();
-        let direct = add_unvalidated(&first, &keys, &progress).await?;
-        times.foreign_keys = lap();
-        let clients = std::iter::once(first).chain(rest).collect();
+        // Adding keys keeps one session busy; statistics are for the others meanwhile.
+        let (direct, analyzed) = tokio::join!(
+            add_unvalidated(&first, &keys, &progress),
+            run_jobs(rest, analyze_jobs(bytes), &progress, &pace),
+        );
+        let (direct, (rest, _)) = (direct?, analyzed?);
+        let alone = rest.is_empty();
+        let mut clients: Vec<Client> = std::iter::once(first).chain(rest).collect();
+        if alone {
+            (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress, &pace).await?;
+        }
+        times.foreign_keys_and_analyze = lap();
         let (clients, failed) =
-            run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress).await?;
+            run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress, &pace).await?;
         unheld.extend(failed);
         times.validation = lap();
-        let (clients, _) = run_jobs(clients, analyze_jobs(bytes), &progress).await?;
-        times.analyze = lap();
         let (first, _) = split_first(clients)?;
         run_in_order(&first, others, &progress).await?;
         times.rest = lap();
@@ -132,11 +151,7 @@ impl PostLoader<'_> {
     }
 }
 
-async fn run_in_order(
-    client: &Client,
-    statements: Vec<String>,
-    progress: &Arc<dyn Fn(u64) + Send + Sync>,
-) -> Result<()> {
+async fn run_in_order(client: &Client, statements: Vec<String>, progress: &Progress) -> Result<()> {
     let mut batch = Batch::on(client);
     for sql in statements {
         batch.push(Located { sql, origin: "the end of the dump".into() }).await?;
@@ -181,31 +196,27 @@ fn index_jobs(
                 statements.into_iter().partition(|(constraint, _)| *constraint);
             for (extra, (_, sql)) in constraints.into_iter().enumerate() {
                 let weight = table_weight.saturating_mul(4) - extra as u64;
-                jobs.push(Job { weight, statements: vec![sql], tolerant: None });
+                jobs.push(Job::of(weight, vec![sql]));
             }
             for (_, sql) in indexes {
-                jobs.push(Job { weight: table_weight, statements: vec![sql], tolerant: None });
+                jobs.push(Job::of(table_weight, vec![sql]));
             }
         } else {
             small.extend(statements.into_iter().map(|(_, sql)| sql));
             if small.len() >= SMALL_STATEMENTS {
-                jobs.push(Job { weight: 0, statements: std::mem::take(&mut small), tolerant: None });
+                jobs.push(Job::of(0, std::mem::take(&mut small)));
             }
         }
     }
     if !small.is_empty() {
-        jobs.push(Job { weight: 0, statements: small, tolerant: None });
+        jobs.push(Job::of(0, small));
     }
     jobs
 }
 
 /// Adds every key `NOT VALID`, one statement for each table, all in one transaction; answers the keys
 /// that had to be added as they are because their table is partitioned.
-async fn add_unvalidated(
-    client: &Client,
-    keys: &[ForeignKey],
-    progress: &Arc<dyn Fn(u64) + Send + Sync>,
-) -> Result<Vec<String>> {
+async fn add_unvalidated(client: &Client, keys: &[ForeignKey], progress: &Progress) -> Result<Vec<String>> {
     let mut by_table: Vec<(&QualifiedName, Vec<&ForeignKey>)> = Vec::new();
     for key in keys {
         match by_table.last_mut() {
@@ -274,40 +285,43 @@ fn validation_jobs(
     weight: &impl Fn(&QualifiedName) -> u64,
 ) -> Vec<Job> {
     let mut jobs = Vec::new();
-    let mut small = Vec::new();
+    let mut small = Job::of(0, Vec::new());
+    let mut by_table: BTreeMap<&QualifiedName, Vec<&str>> = BTreeMap::new();
     for key in keys.iter().filter(|key| !key.not_valid && !direct.contains(&key.name)) {
-        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", key.table.quoted(), pg::ident(&key.name));
-        let weight = weight(&key.table);
+        by_table.entry(&key.table).or_default().push(&key.name);
+    }
+    for (table, names) in by_table {
+        let validate = |name: &&str| format!("VALIDATE CONSTRAINT {}", pg::ident(name));
+        let alter = |clauses: String| format!("ALTER TABLE {} {clauses};", table.quoted());
+        let singly: Vec<String> = names.iter().map(|name| alter(validate(name))).collect();
+        let weight = weight(table);
         if weight > LARGE_TABLE {
-            let tolerant = Some((key.table.to_string(), key.name.clone()));
-            jobs.push(Job { weight, statements: vec![sql], tolerant });
-        } else {
-            small.push(sql);
-            if small.len() >= SMALL_STATEMENTS {
-                jobs.push(Job { weight: 0, statements: std::mem::take(&mut small), tolerant: None });
-            }
+            jobs.extend(singly.into_iter().map(|sql| Job::of(weight, vec![sql])));
+            continue;
+        }
+        small.statements.push(alter(names.iter().map(validate).collect::<Vec<_>>().join(", ")));
+        small.singly.extend(singly);
+        if small.singly.len() >= SMALL_STATEMENTS {
+            jobs.push(std::mem::replace(&mut small, Job::of(0, Vec::new())));
         }
     }
-    if !small.is_empty() {
-        jobs.push(Job { weight: 0, statements: small, tolerant: None });
+    if !small.statements.is_empty() {
+        jobs.push(small);
     }
     jobs
 }
 
 fn analyze_jobs(bytes: &HashMap<QualifiedName, u64>) -> Vec<Job> {
-    let (large, small): (Vec<_>, Vec<_>) = bytes.iter().partition(|(_, bytes)| **bytes > LARGE_TABLE);
+    // Of an empty table there is nothing to know.
+    let filled = bytes.iter().filter(|(_, bytes)| **bytes > 0);
+    let (large, small): (Vec<_>, Vec<_>) = filled.partition(|(_, bytes)| **bytes > LARGE_TABLE);
     let mut jobs: Vec<Job> = large
         .into_iter()
-        .map(|(table, weight)| Job {
-            weight: *weight,
-            statements: vec![format!("ANALYZE {};", table.quoted())],
-            tolerant: None,
-        })
+        .map(|(table, weight)| Job::of(*weight, vec![format!("ANALYZE {};", table.quoted())]))
         .collect();
-    for tables in small.chunks(100) {
+    for tables in small.chunks(SMALL_STATEMENTS) {
         let names: Vec<String> = tables.iter().map(|(table, _)| table.quoted()).collect();
-        let statements = vec![format!("ANALYZE {};", names.join(", "))];
-        jobs.push(Job { weight: 0, statements, tolerant: None });
+        jobs.push(Job::of(0, vec![format!("ANALYZE {};", names.join(", "))]));
     }
     jobs
 }
@@ -316,19 +330,24 @@ fn analyze_jobs(bytes: &HashMap<QualifiedName, u64>) -> Vec<Job> {
 async fn run_jobs(
     clients: Vec<Client>,
     mut jobs: Vec<Job>,
-    progress: &Arc<dyn Fn(u64) + Send + Sync>,
+    progress: &Progress,
+    pace: &Arc<Pace>,
 ) -> Result<(Vec<Client>, Vec<Unheld>)> {
     jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
     let queue = Arc::new(Mutex::new(VecDeque::from(jobs)));
     let mut sessions = JoinSet::new();
-    for client in clients {
-        let (queue, progress) = (Arc::clone(&queue), Arc::clone(progress));
+    for (index, client) in clients.into_iter().enumerate() {
+        let (queue, progress, pace) = (Arc::clone(&queue), Arc::clone(progress), Arc::clone(pace));
         sessions.spawn(async move {
             let mut unheld = Vec::new();
             loop {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                let Some(job) = next else { return Ok((client, unheld)) };
-                let done = job.statements.len() as u64;
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let empty = || queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                if !empty() && pace.gave_way(index).await {
+                    continue;
+                }
+                let Some(job) = next() else { return Ok((client, unheld)) };
+                let done = job.singly.len() as u64;
                 unheld.extend(run_job(&client, job).await?);
                 progress(done);
             }
@@ -357,21 +376,21 @@ async fn run_job(client: &Client, job: Job) -> Result<Vec<Unheld>> {
     if error.as_db_error().is_none() {
         return Err(pg::failed("building indexes and keys")(error));
     }
-    if let [sql] = job.statements.as_slice() {
-        return held_or(sql, job.tolerant, error).map(|unheld| vec![unheld]);
+    if let [sql] = job.singly.as_slice() {
+        return held_or(sql, error).map(|unheld| vec![unheld]);
     }
-    // A batch is one transaction: what failed took the rest with it, so they run one by one.
+    // What failed took the rest of its transaction with it, so they run one by one.
     let mut unheld = Vec::new();
-    for sql in &job.statements {
+    for sql in &job.singly {
         if let Err(error) = client.batch_execute(sql).await {
-            unheld.push(held_or(sql, None, error)?);
+            unheld.push(held_or(sql, error)?);
         }
     }
     Ok(unheld)
 }
 
 /// A failure that the backup's own data explains, or the problem that it is.
-fn held_or(sql: &str, named: Option<(String, String)>, error: tokio_postgres::Error) -> Result<Unheld> {
+fn held_or(sql: &str, error: tokio_postgres::Error) -> Result<Unheld> {
     let state = match error.code() {
         Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION => UnheldState::NotValid,
         Some(code)
@@ -387,10 +406,7 @@ fn held_or(sql: &str, named: Option<(String, String)>, error: tokio_postgres::Er
         }
     };
     let from_server = error.as_db_error();
-    let (table, name) = named.unwrap_or_else(|| {
-        let table = from_server.and_then(|db| db.table()).unwrap_or_default().to_owned();
-        let name = from_server.and_then(|db| db.constraint()).unwrap_or_default().to_owned();
-        (table, name)
-    });
+    let table = from_server.and_then(|db| db.table()).unwrap_or_default().to_owned();
+    let name = from_server.and_then(|db| db.constraint()).unwrap_or_default().to_owned();
     Ok(Unheld { table, name, reason: pg::describe(&error), state })
 }

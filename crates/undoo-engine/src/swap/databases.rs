@@ -49,6 +49,24 @@ pub(super) async fn places(server: &Client, record: &Record) -> Result<(Place, P
     Ok((places[0], places[1]))
 }
 
+/// Makes sure that a settled restore is as its record says: someone may have renamed, or restored since.
+pub(super) async fn expect_live(server: &Client, record: &Record, side: Side) -> Result<()> {
+    let row = server
+        .query_opt("SELECT oid FROM pg_database WHERE datname = $1", &[&record.database])
+        .await
+        .map_err(pg::failed("looking at the live database"))?;
+    let live: Option<u32> = row.map(|row| row.get(0));
+    if live == oid(record, side) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Conflict,
+        "live_changed",
+        format!("the live database \"{}\" is not the one that restore {} knows", record.database, record.id),
+        "something else has taken its place since; `undoo list` shows the newest restore",
+    ))
+}
+
 /// Forbids connections to both databases and ends the sessions there are.
 pub(super) async fn close(server: &Client, record: &Record) -> Result<()> {
     for side in [Side::Restored, Side::Replaced] {

@@ -43,24 +43,33 @@ fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
     })
 }
 
+/// Makes sure that there is someone to ask, before hours of work end in a question to nobody.
+///
+/// # Errors
+/// `Cancelled` when there is not, and `--yes` was not given.
+fn can_confirm(yes: bool, ui: &Ui) -> Result<(), Failure> {
+    if yes || (!ui.is_json() && std::io::stdin().is_terminal()) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Cancelled,
+        "not_confirmed",
+        "nobody is there to confirm this",
+        "give --yes to go on without a question",
+    )
+    .into())
+}
+
 /// Asks a person to go on.
 ///
 /// # Errors
-/// `Cancelled` when they do not, or when there is no one to ask and `yes` was not given.
+/// `Cancelled` when they do not, or when there is no one to ask.
 fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
-    if yes || ui.is_json() {
+    can_confirm(yes, ui)?;
+    if yes {
         return Ok(());
     }
     ui.settle();
-    if !std::io::stdin().is_terminal() {
-        return Err(Problem::new(
-            Kind::Cancelled,
-            "not_confirmed",
-            "nobody is there to confirm this",
-            "give --yes to go on without a question",
-        )
-        .into());
-    }
     eprint!("{question} [y/N] ");
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);

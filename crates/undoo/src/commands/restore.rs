@@ -14,7 +14,7 @@ use undoo_engine::{
     restore::{Assignment, Plan, Preparation, Report},
 };
 
-use super::{bytes, confirm, print_json};
+use super::{bytes, can_confirm, confirm, print_json};
 use crate::{
     cli::{Intent, Restore, Strategy},
     docker,
@@ -27,6 +27,9 @@ const MAINTENANCE_MIB: u32 = 768;
 
 pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
     let began = Instant::now();
+    if !arguments.dry_run && !arguments.filestore_only {
+        can_confirm(arguments.yes, ui)?;
+    }
     let place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
     let work = assignment(arguments, &place)?;
     if arguments.dry_run {
