@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use undoo_core::{Kind, Problem, Result, Side, pair};
 
 use crate::{
+    files,
     home::Home,
     order::Target,
     pg::{self, ident},
@@ -116,7 +117,13 @@ pub async fn sweep(target: &Target, home: &Home) -> Result<Vec<Record>> {
     let mut unfinished = Vec::new();
     for id in home.restores()? {
         match Record::read(home, &id)? {
-            None => home.remove(&id)?,
+            None => {
+                crate::home::remove_tree(&home.restore(&id).join(files::STAGING))?;
+                // Only a restore of files alone has no record; what it moved aside is not ours to remove.
+                if !home.restore(&id).join(files::ASIDE).exists() {
+                    home.remove(&id)?;
+                }
+            }
             Some(record) if record.database != target.database => {}
             Some(mut record) => match record.state {
                 State::Staging | State::Staged => purge(target, home, &mut record).await?,
