@@ -3,6 +3,8 @@
 mod crashes;
 mod cutover;
 mod fidelity;
+mod filestore;
+mod findings;
 mod odoo;
 mod server;
 mod world;

@@ -49,7 +49,6 @@ impl<'s> World<'s> {
 
     /// A target without a database, whose database has this name.
     pub fn named(server: &'s Server, database: &str) -> Self {
-        server.with_source();
         let folder = tempfile::tempdir().unwrap();
         // Every step of a cutover is synced to disk; in memory that costs nothing.
         let filestores = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
