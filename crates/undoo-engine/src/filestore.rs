@@ -12,13 +12,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
-use undoo_core::{Problem, Result};
+use undoo_core::{Kind, Problem, Result};
 
 use crate::home::{MARKER, at};
 
@@ -78,6 +78,7 @@ pub struct Stage {
     folders: Mutex<std::collections::HashSet<u8>>,
     outcome: Mutex<Staged>,
     bytes: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl Stage {
@@ -101,6 +102,7 @@ impl Stage {
             folders: Mutex::default(),
             outcome: Mutex::new(Staged { trusted_size: trust_size, ..Staged::default() }),
             bytes: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
         };
         stage.dress(staged, stage.modes.0)?;
         Ok(stage)
@@ -109,6 +111,23 @@ impl Stage {
     /// Files and bytes placed so far.
     pub fn progress(&self) -> (u64, u64) {
         (lock(&self.have).len() as u64, self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Makes whoever is filling it give up at the next file or piece of one.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if !self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Cancelled,
+            "files_stopped",
+            "the restore ended before its files were there",
+            "",
+        ))
     }
 
     /// Places one file: linked if the live filestore has it, else from `open`.
@@ -122,6 +141,7 @@ impl Stage {
         size: u64,
         open: impl FnOnce() -> Result<Box<dyn Read + Send>>,
     ) -> Result<()> {
+        self.go_on()?;
         if lock(&self.have).contains_key(hash) || self.link_live(hash, Some(size))? {
             return Ok(());
         }
@@ -147,6 +167,7 @@ impl Stage {
         let mut buffer = vec![0; 128 * 1024];
         let mut received = 0_u64;
         loop {
+            self.go_on()?;
             let read = match from.read(&mut buffer) {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
