@@ -5,7 +5,7 @@
 //! the transaction that renames it.
 
 use secrecy::SecretString;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 use undoo_core::{Kind, Problem, RestoreId, Result, Side, pair};
 
 use crate::{
@@ -382,7 +382,13 @@ async fn drop_idle(server: &Client) -> Result<(), tokio_postgres::Error> {
         .await?;
     for row in idle {
         let drop = format!("DROP ROLE IF EXISTS {}", ident(&row.get::<_, String>(0)));
-        server.batch_execute(&drop).await?;
+        match server.batch_execute(&drop).await {
+            // Another administrator's, or in use again: not ours to drop.
+            Err(error)
+                if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+                    || error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {}
+            outcome => outcome?,
+        }
     }
     Ok(())
 }
@@ -392,9 +398,7 @@ async fn retry_in_use(server: &Client, sql: &str, doing: &'static str) -> Result
     loop {
         match server.batch_execute(sql).await {
             Ok(()) => return Ok(()),
-            Err(error)
-                if error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) && attempts < 40 =>
-            {
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) && attempts < 40 => {
                 attempts += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
