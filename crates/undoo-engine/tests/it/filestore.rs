@@ -49,7 +49,7 @@ async fn a_live_file_of_the_right_size_and_wrong_content_is_replaced_and_kept_as
     let work = world.work();
     let report = stage_and_accept(&work, &world.backup()).await;
     let staged = report.filestore.unwrap();
-    assert_eq!(staged.live_corrupt, [spoilt.clone()]);
+    assert_eq!(staged.live_corrupt, std::slice::from_ref(&spoilt));
     assert_eq!((staged.fetched, staged.linked), (1, FILES as u64 - 1));
     cut_over(&world, &work.id, Side::Restored).await;
     assert_eq!(fs::read(&path).unwrap(), content(5));

@@ -244,7 +244,21 @@ async fn the_purge_of_one_target_leaves_the_roles_of_another_alone() {
     let id = restored(&one).await;
     let work = two.work();
     let backup = two.backup();
+    // Left by another administrator, who alone may drop it.
+    let foreign = "undoo_0123456789ab_loader";
+    server.psql("postgres", &format!("CREATE ROLE {foreign}"));
+    let other = server.unique("admin");
+    server.psql(
+        "postgres",
+        &format!(
+            "CREATE ROLE {other} LOGIN CREATEROLE PASSWORD {}",
+            crate::server::quoted(crate::server::PASSWORD)
+        ),
+    );
     let purging = async {
+        undoo_engine::stage::drop_idle_roles(&server.access(&other).connect("postgres").await.unwrap())
+            .await
+            .unwrap();
         for _ in 0..25 {
             undoo_engine::stage::drop_idle_roles(&one.target.admin.connect("postgres").await.unwrap())
                 .await

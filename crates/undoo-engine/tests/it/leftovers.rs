@@ -219,7 +219,12 @@ async fn a_refused_dump_ends_the_fetching_of_files() {
     let dump = dump.replacen("\nSET ", "\nALTER SYSTEM SET fsync TO off;\nSET ", 1);
     let backup = crate::odoo::click_odoo_folder(&world.path("b"), dump.as_bytes(), &[]);
     crate::odoo::write_filestore(&backup.join("filestore"), &many);
-    let (opened, meter) = open(&backup).await;
+    let options = undoo_storage::Options {
+        bandwidth: Some(undoo_storage::Bandwidth::new(20_000_000)),
+        ..undoo_storage::Options::default()
+    };
+    let meter = options.meter.clone();
+    let opened = source::open(&Access::Local { path: backup }, &options).await.unwrap();
     let work = world.work();
     let failure = restore::stage(&work, "refused", opened, &nobody).await.unwrap_err();
     assert_eq!(failure.problem.kind, undoo_core::Kind::Refused, "{failure:?}");

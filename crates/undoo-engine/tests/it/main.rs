@@ -1,5 +1,7 @@
 //! The engine against real PostgreSQL servers and real directories: everything that a restore promises.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod crashes;
 mod cutover;
 mod fidelity;
