@@ -19,6 +19,10 @@ pub struct Cluster {
     pub create_db: bool,
     /// Whether it may create roles.
     pub create_role: bool,
+    /// Whether the role that shall own the database exists.
+    pub owner_exists: bool,
+    /// Whether the admin role may give things to that role and act on what it owns.
+    pub owner_member: bool,
     /// Extensions that could be created.
     pub available_extensions: Vec<String>,
     /// The live database, if there is one.
@@ -92,12 +96,23 @@ pub async fn examine(target: &Target) -> Result<Cluster> {
         .await
         .map_err(&doing)?;
     let major = row.get::<_, i32>(0).unsigned_abs();
+    let owner = client
+        .query_opt(
+            "SELECT pg_has_role(current_user, oid, 'USAGE') AND pg_has_role(current_user, oid, $2) \
+             FROM pg_roles WHERE rolname = $1",
+            // Since 16, a membership may come without the right to give things away.
+            &[&target.owner, &if major < 16 { "MEMBER" } else { "SET" }],
+        )
+        .await
+        .map_err(&doing)?;
     Ok(Cluster {
         major,
         version: row.get(1),
         superuser: row.get(2),
         create_db: row.get(3),
         create_role: row.get(4),
+        owner_exists: owner.is_some(),
+        owner_member: owner.is_some_and(|row| row.get(0)),
         available_extensions: extensions.iter().map(|row| row.get(0)).collect(),
         live: live(target, &client, major).await?,
     })
@@ -130,7 +145,7 @@ async fn live(target: &Target, client: &Client, major: u32) -> Result<Option<Liv
         .await
         .map_err(&doing)?;
     let has_parameters: bool = inside
-        .query_one("SELECT to_regclass('public.ir_config_parameter') IS NOT NULL", &[])
+        .query_one("SELECT coalesce(has_table_privilege(to_regclass('public.ir_config_parameter'), 'SELECT'), false)", &[])
         .await
         .map_err(&doing)?
         .get(0);
@@ -206,6 +221,7 @@ impl Cluster {
                 format!("ALTER ROLE {} CREATEDB, or give the URL of a role that may", pg::ident(role)),
             ));
         }
+        findings.extend(self.owner_finding(target));
         if !self.create_role && !target.database_pinned {
             findings.push(Finding::needs_acceptance(
                 "staged_visible",
@@ -220,6 +236,34 @@ impl Cluster {
             findings.extend(live.findings(target));
         }
         findings
+    }
+}
+
+impl Cluster {
+    /// What keeps the restored database from being handed to the role that Odoo connects as.
+    fn owner_finding(&self, target: &Target) -> Option<Finding> {
+        let (role, owner) = (&target.admin.user, &target.owner);
+        if !self.owner_exists {
+            return Some(Finding::refusal(
+                "owner_missing",
+                format!("role \"{owner}\", which shall own the database, does not exist"),
+                "create it, or name the role that Odoo connects as",
+            ));
+        }
+        if role != owner && !self.create_role {
+            return Some(Finding::refusal(
+                "needs_createrole",
+                format!("role \"{role}\" may not create roles, so its tables could not become \"{owner}\"'s"),
+                "give the URL of Odoo's own role, or of one with CREATEROLE",
+            ));
+        }
+        (!self.owner_member).then(|| {
+            Finding::refusal(
+                "needs_membership",
+                format!("role \"{role}\" is no member of \"{owner}\", which owns what Odoo uses"),
+                format!("GRANT {} TO {}", pg::ident(owner), pg::ident(role)),
+            )
+        })
     }
 }
 

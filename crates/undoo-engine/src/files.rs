@@ -18,6 +18,11 @@ use crate::{
     swap,
 };
 
+/// Directory in the restore's own for files on their way.
+pub const STAGING: &str = "files";
+/// Directory in the restore's own for files that were not what their names say.
+pub const ASIDE: &str = "aside";
+
 /// What was added.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
@@ -47,7 +52,7 @@ pub async fn add(work: &Assignment, backup: Arc<Backup>, audience: &dyn Audience
     }
     home.create(&work.id)?;
     let live = target.filestore_root.join(&target.database);
-    let staging = home.restore(&work.id).join("files");
+    let staging = home.restore(&work.id).join(STAGING);
     let stage = Arc::new(Stage::create(&staging, &live, target.files_owner, work.options.trust_size)?);
     restore::fill(backup, Arc::clone(&stage), work.options.parts).await?;
     let stage = Arc::into_inner(stage).ok_or_else(|| {
@@ -59,19 +64,21 @@ pub async fn add(work: &Assignment, backup: Arc<Backup>, audience: &dyn Audience
         )
     })?;
     let (staged, files) = stage.finish()?;
-    let aside = home.restore(&work.id).join("aside");
-    let (owner, id) = (target.files_owner, work.id);
+    let aside = home.restore(&work.id).join(ASIDE);
+    let id = work.id;
     let added = blocking(move || {
         let mut added = Added { corrupt: staged.corrupt, ..Added::default() };
-        fs::create_dir_all(&live).map_err(at("create", &live))?;
-        filestore::own(&live, owner)?;
+        if !live.exists() {
+            fs::create_dir_all(&live).map_err(at("create", &live))?;
+            filestore::dress_like(&live, &staging)?;
+        }
         for (hash, size) in files {
             let name = store_fname(&hash);
             let (from, to) = (staging.join(&name), live.join(&name));
             let folder = live.join(&name[..2]);
             if !folder.exists() {
                 fs::create_dir_all(&folder).map_err(at("create", &folder))?;
-                filestore::own(&folder, owner)?;
+                filestore::dress_like(&folder, &staging.join(&name[..2]))?;
             }
             if staged.live_corrupt.contains(&name) {
                 let kept = aside.join(&name);

@@ -12,13 +12,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
-use undoo_core::{Problem, Result};
+use undoo_core::{Kind, Problem, Result};
 
 use crate::home::{MARKER, at};
 
@@ -78,6 +78,7 @@ pub struct Stage {
     folders: Mutex<std::collections::HashSet<u8>>,
     outcome: Mutex<Staged>,
     bytes: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl Stage {
@@ -101,6 +102,7 @@ impl Stage {
             folders: Mutex::default(),
             outcome: Mutex::new(Staged { trusted_size: trust_size, ..Staged::default() }),
             bytes: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
         };
         stage.dress(staged, stage.modes.0)?;
         Ok(stage)
@@ -109,6 +111,23 @@ impl Stage {
     /// Files and bytes placed so far.
     pub fn progress(&self) -> (u64, u64) {
         (lock(&self.have).len() as u64, self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Makes whoever is filling it give up at the next file or piece of one.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if !self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Cancelled,
+            "files_stopped",
+            "the restore ended before its files were there",
+            "",
+        ))
     }
 
     /// Places one file: linked if the live filestore has it, else from `open`.
@@ -122,6 +141,7 @@ impl Stage {
         size: u64,
         open: impl FnOnce() -> Result<Box<dyn Read + Send>>,
     ) -> Result<()> {
+        self.go_on()?;
         if lock(&self.have).contains_key(hash) || self.link_live(hash, Some(size))? {
             return Ok(());
         }
@@ -133,12 +153,21 @@ impl Stage {
     /// # Errors
     /// As [`Stage::place`].
     pub fn receive(&self, hash: &Hash, size: u64, from: &mut dyn Read) -> Result<()> {
+        if lock(&self.have).contains_key(hash) {
+            return Ok(());
+        }
         let path = self.path(hash)?;
-        let mut file = File::create(&path).map_err(at("create", &path))?;
+        // Never written in place: what has this name already may be a link to the live file.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &path)(error)),
+            _ => {}
+        }
+        let mut file = File::create_new(&path).map_err(at("create", &path))?;
         let mut sha = Sha1::new();
         let mut buffer = vec![0; 128 * 1024];
         let mut received = 0_u64;
         loop {
+            self.go_on()?;
             let read = match from.read(&mut buffer) {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -178,9 +207,9 @@ impl Stage {
         let name = store_fname(hash);
         let live = self.live.join(&name);
         let Ok(metadata) = fs::symlink_metadata(&live) else { return Ok(false) };
-        let fits = metadata.is_file() && size.is_none_or(|size| size == metadata.len());
-        let holds = fits
-            && ((self.trust_size && size.is_some()) || hash_file(&live).map_err(at("read", &live))? == *hash);
+        // The name says what the content is; a size that differs may as well be the backup's mistake.
+        let trusted = self.trust_size && size == Some(metadata.len());
+        let holds = metadata.is_file() && (trusted || hash_file(&live).map_err(at("read", &live))? == *hash);
         if !holds {
             lock(&self.outcome).live_corrupt.push(name);
             return Ok(false);
@@ -266,6 +295,17 @@ impl Stage {
 pub fn own(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     let Some((user, group)) = owner else { return Ok(()) };
     std::os::unix::fs::chown(path, Some(user), Some(group)).map_err(at("set the owner of", path))
+}
+
+/// Gives `path` the owner and mode of `model`.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn dress_like(path: &Path, model: &Path) -> Result<()> {
+    let metadata = fs::metadata(model).map_err(at("examine", model))?;
+    std::os::unix::fs::chown(path, Some(metadata.uid()), Some(metadata.gid()))
+        .and_then(|()| fs::set_permissions(path, metadata.permissions()))
+        .map_err(at("set the owner of", path))
 }
 
 /// Runs `work` over `0..count` on `threads` threads, until one fails.

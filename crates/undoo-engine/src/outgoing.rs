@@ -32,6 +32,12 @@ pub struct HeldOutgoing {
 }
 
 impl HeldOutgoing {
+    /// Adds what was held by a later try.
+    pub fn extend(&mut self, later: Self) {
+        self.mails.extend(later.mails);
+        self.crons.extend(later.crons);
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.mails.is_empty() && self.crons.is_empty()
@@ -57,9 +63,15 @@ pub async fn hold(client: &Client) -> Result<HeldOutgoing> {
         held.mails = rows.iter().map(|row| Held { id: row.get(0), what: row.get(1) }).collect();
     }
     if has_column(client, "ir_cron", "nextcall").await? {
+        let due = format!("<= (now() AT TIME ZONE 'UTC') + interval '{HELD_AHEAD_MINUTES} minutes'");
+        // Since Odoo 15, a trigger makes a cron due before its own time.
+        let triggered = if has_column(client, "ir_cron_trigger", "call_at").await? {
+            format!("OR id IN (SELECT cron_id FROM public.ir_cron_trigger WHERE call_at {due})")
+        } else {
+            String::new()
+        };
         let sql = format!(
-            "UPDATE public.ir_cron SET active = false WHERE active \
-             AND nextcall <= (now() AT TIME ZONE 'UTC') + interval '{HELD_AHEAD_MINUTES} minutes' \
+            "UPDATE public.ir_cron SET active = false WHERE active AND (nextcall {due} {triggered}) \
              RETURNING id::bigint, coalesce({}, id::text)::text",
             cron_name(client).await?
         );
@@ -86,7 +98,7 @@ pub async fn release(client: &mut Client, held: &HeldOutgoing) -> Result<(u64, u
         released.0 = transaction
             .execute(
                 "UPDATE public.mail_mail SET state = 'outgoing', failure_reason = NULL \
-                 WHERE id::bigint = ANY($1) AND state = 'cancel' AND failure_reason = 'held by undoo'",
+                 WHERE id = ANY($1::bigint[]) AND state = 'cancel' AND failure_reason = 'held by undoo'",
                 &[&ids(&held.mails)],
             )
             .await
@@ -95,7 +107,7 @@ pub async fn release(client: &mut Client, held: &HeldOutgoing) -> Result<(u64, u
     if !held.crons.is_empty() {
         released.1 = transaction
             .execute(
-                "UPDATE public.ir_cron SET active = true WHERE id::bigint = ANY($1) AND NOT active",
+                "UPDATE public.ir_cron SET active = true WHERE id = ANY($1::bigint[]) AND NOT active",
                 &[&ids(&held.crons)],
             )
             .await

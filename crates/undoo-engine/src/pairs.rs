@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use undoo_core::{Kind, Problem, Result, Side, pair};
 
 use crate::{
+    files,
     home::Home,
     order::Target,
     pg::{self, ident},
@@ -108,24 +109,42 @@ pub async fn purge(target: &Target, home: &Home, record: &mut Record) -> Result<
 }
 
 /// Settles what runs that died have left: half-staged pairs are removed. Pairs in mid-cutover are left
-/// for the caller, who must say which way they go.
+/// for the caller, who must say which way they go: see [`unfinished`].
 ///
 /// # Errors
 /// As [`purge`]. The caller holds the target's lock, so that what looks like staging is dead.
-pub async fn sweep(target: &Target, home: &Home) -> Result<Vec<Record>> {
-    let mut unfinished = Vec::new();
+pub async fn sweep(target: &Target, home: &Home) -> Result<()> {
     for id in home.restores()? {
         match Record::read(home, &id)? {
-            None => home.remove(&id)?,
-            Some(record) if record.database != target.database => {}
-            Some(mut record) => match record.state {
-                State::Staging | State::Staged => purge(target, home, &mut record).await?,
-                State::Swapping { .. } => unfinished.push(record),
-                State::Live { .. } | State::Purged => {}
-            },
+            None => {
+                crate::home::remove_tree(&home.restore(&id).join(files::STAGING))?;
+                // Only a restore of files alone has no record; what it moved aside is not ours to remove.
+                if !home.restore(&id).join(files::ASIDE).exists() {
+                    home.remove(&id)?;
+                }
+            }
+            Some(mut record)
+                if record.database == target.database
+                    && matches!(record.state, State::Staging | State::Staged) =>
+            {
+                purge(target, home, &mut record).await?;
+            }
+            Some(_) => {}
         }
     }
-    Ok(unfinished)
+    Ok(())
+}
+
+/// Restores of the target's database that broke off in mid-cutover.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn unfinished(target: &Target) -> Result<Vec<Record>> {
+    let mut records = record::all(&Home::of(&target.filestore_root))?;
+    records.retain(|record| {
+        record.database == target.database && matches!(record.state, State::Swapping { .. })
+    });
+    Ok(records)
 }
 
 /// Removes every pair whose undo window is over, and those that a later restore has made unreachable.

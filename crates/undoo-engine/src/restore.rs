@@ -96,6 +96,9 @@ pub struct Report {
 /// When either cannot be read.
 pub async fn plan(work: &Assignment, backup: &Arc<Backup>, audience: &dyn Audience) -> Result<Plan> {
     preflight::check_name(&work.target.database)?;
+    if let Some(record) = pairs::unfinished(&work.target)?.first() {
+        return Err(unfinished(record));
+    }
     audience.tell(Answer::Phase { phase: Phase::Inspect });
     let inspected = Arc::clone(backup);
     let inspection = blocking(move || undoo_archive::backup::inspect(&inspected)).await?;
@@ -140,15 +143,14 @@ pub async fn stage(
     let home = Home::of(&work.target.filestore_root);
     // Held to the end: nobody else stages, purges or cuts over on this target meanwhile.
     let _locked = swap::lock(&work.target).await?;
+    // First, since what died may hold the room that the plan looks for.
+    pairs::sweep(&work.target, &home).await?;
     let plan = match work.options.strategy {
         Strategy::Beside => plan(work, &backup, audience).await?,
         // What is to be dropped is not dropped for a dump that will not be taken.
         Strategy::StopFirst { .. } => plan_with_dump(work, &backup, audience).await?,
     };
     stop_at(&plan.findings, &work.options.accept)?;
-    if let Some(record) = pairs::sweep(&work.target, &home).await?.first() {
-        return Err(unfinished(record).into());
-    }
     let mut record = Record {
         id: work.id,
         backup: name.to_owned(),
@@ -285,14 +287,38 @@ async fn stage_pair(
         disk: &target.filestore_root,
         audience,
     };
-    let files = fill(Arc::clone(&backup), Arc::clone(&stage), work.options.parts);
-    let (loaded, files) =
-        tokio::join!(load.run(dump, backup.database.as_ref().and_then(|part| part.size)), files);
-    let (loaded, load_findings) = match loaded {
-        Ok(loaded) => loaded,
-        Err(failure) => return Err(failure),
+    // Whichever fails first ends the other, and so does a caller that drops all of this.
+    let stopper = StopOnDrop(Arc::clone(&stage));
+    let files_failed = tokio::sync::Notify::new();
+    let filling = async {
+        let filled = fill(Arc::clone(&backup), Arc::clone(&stage), work.options.parts).await;
+        if filled.is_err() {
+            files_failed.notify_one();
+        }
+        filled
     };
-    files?;
+    let loading = async {
+        let loaded = tokio::select! {
+            loaded = load.run(dump, backup.database.as_ref().and_then(|part| part.size)) => loaded.map(Some),
+            () = files_failed.notified() => Ok(None),
+        };
+        if loaded.is_err() {
+            stopper.0.stop();
+        }
+        loaded
+    };
+    let (loaded, filled) = tokio::join!(loading, filling);
+    drop(stopper);
+    let loaded = loaded?;
+    filled?;
+    let Some((loaded, load_findings)) = loaded else {
+        return Err(Failure::from(Problem::new(
+            Kind::Internal,
+            "load_dropped",
+            "the load ended for files that did not fail",
+            "please report this",
+        )));
+    };
 
     audience.tell(Answer::Phase { phase: Phase::Verify });
     let client = staged.loader.connect(&staged.database).await?;
@@ -311,6 +337,7 @@ async fn stage_pair(
     let healing = Stage::create(&parked, &live, target.files_owner, false)?;
     let mut heal = |hash: &Hash| healing.link_live(hash, None);
     let attachments = attachments::reconcile(&client, &files, corrupt, &mut heal).await?;
+    healing.finish()?;
     let mut findings = load_findings;
     findings.extend(attachments.findings());
     findings.extend(held_by_the_backup(&loaded, &counted));
@@ -328,6 +355,15 @@ async fn stage_pair(
         attachments: Some(attachments),
         findings,
     })
+}
+
+/// Ends the filling of a staged filestore when nobody waits for it any more.
+struct StopOnDrop(Arc<Stage>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 /// What the backup's own data does not keep to.
@@ -430,6 +466,10 @@ pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<Hel
         }
         if preparation.hold_outgoing { outgoing::hold(&client).await? } else { HeldOutgoing::default() }
     };
+    // An earlier try may have held some already, and then they wait no more.
+    let mut held_before: HeldOutgoing = home.read(&work.id, HELD)?.unwrap_or_default();
+    held_before.extend(held);
+    let held = held_before;
     home.write(&work.id, HELD, &held)?;
     if let Some(mut record) = Record::read(&home, &work.id)? {
         record.intent = Some(preparation.intent);

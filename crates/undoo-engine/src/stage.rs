@@ -5,7 +5,7 @@
 //! the transaction that renames it.
 
 use secrecy::SecretString;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 use undoo_core::{Kind, Problem, RestoreId, Result, Side, pair};
 
 use crate::{
@@ -36,6 +36,9 @@ const EXTENSIONS: [&str; 17] = [
     "pg_stat_statements",
 ];
 
+/// Key of the advisory lock on database `postgres` under which loader roles come and go.
+const ROLES_LOCK: &str = "1970037872, 0";
+
 /// A staged database and the role that loads it.
 pub struct Staged {
     /// Its name.
@@ -63,6 +66,10 @@ impl Staged {
     ) -> Result<Self> {
         let server = target.admin.connect("postgres").await?;
         let database = pair::parked_database(id, Side::Restored);
+        // Until it owns the database, the new role owns nothing, and a purge elsewhere on the server would
+        // take it for a left-over one.
+        let settle = format!("SELECT pg_advisory_lock_shared({ROLES_LOCK})");
+        server.batch_execute(&settle).await.map_err(pg::failed("creating the loader role"))?;
         let (loader, own_role) = loader(target, cluster, id, loader_password, &server).await?;
         let create = format!(
             "CREATE DATABASE {} OWNER {} TEMPLATE template0 {}",
@@ -71,6 +78,8 @@ impl Staged {
             properties(cluster)
         );
         server.batch_execute(&create).await.map_err(pg::failed("creating the staged database"))?;
+        let settled = format!("SELECT pg_advisory_unlock_shared({ROLES_LOCK})");
+        server.batch_execute(&settled).await.map_err(pg::failed("creating the staged database"))?;
         // Nobody but the loader and the administrator has any business there.
         let closed = format!("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC", ident(&database));
         server.batch_execute(&closed).await.map_err(pg::failed("closing the staged database"))?;
@@ -283,12 +292,15 @@ fn properties(cluster: &Cluster) -> String {
         return "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'".into();
     };
     let mut sql = format!(
-        "ENCODING {} LC_COLLATE {} LC_CTYPE {} TABLESPACE {}",
+        "ENCODING {} LC_COLLATE {} LC_CTYPE {}",
         literal(&live.encoding),
         literal(&live.collate),
-        literal(&live.ctype),
-        ident(&live.tablespace)
+        literal(&live.ctype)
     );
+    // Naming the default one takes a right that only superusers have; not naming it is enough.
+    if live.tablespace != "pg_default" {
+        sql += &format!(" TABLESPACE {}", ident(&live.tablespace));
+    }
     if let Some(locale) = &live.locale {
         match live.provider.as_str() {
             "i" => sql += &format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)),
@@ -351,6 +363,15 @@ async fn force_drop(server: &Client, name: &str) -> Result<()> {
 /// # Errors
 /// When the server refuses.
 pub async fn drop_idle_roles(server: &Client) -> Result<()> {
+    let doing = pg::failed("dropping the roles of earlier restores");
+    let lock = |call: &str| format!("SELECT {call}({ROLES_LOCK})");
+    server.batch_execute(&lock("pg_advisory_lock")).await.map_err(&doing)?;
+    let dropped = drop_idle(server).await;
+    server.batch_execute(&lock("pg_advisory_unlock")).await.map_err(&doing)?;
+    dropped.map_err(&doing)
+}
+
+async fn drop_idle(server: &Client) -> Result<(), tokio_postgres::Error> {
     let idle = server
         .query(
             "SELECT rolname::text FROM pg_roles r WHERE rolname ~ '^undoo_[0-9a-f]{12}_loader$' \
@@ -358,11 +379,16 @@ pub async fn drop_idle_roles(server: &Client) -> Result<()> {
              AND d.refclassid = 'pg_authid'::regclass)",
             &[],
         )
-        .await
-        .map_err(pg::failed("looking for roles of earlier restores"))?;
+        .await?;
     for row in idle {
         let drop = format!("DROP ROLE IF EXISTS {}", ident(&row.get::<_, String>(0)));
-        server.batch_execute(&drop).await.map_err(pg::failed("dropping a loader role"))?;
+        match server.batch_execute(&drop).await {
+            // Another administrator's, or in use again: not ours to drop.
+            Err(error)
+                if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+                    || error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {}
+            outcome => outcome?,
+        }
     }
     Ok(())
 }
@@ -372,9 +398,7 @@ async fn retry_in_use(server: &Client, sql: &str, doing: &'static str) -> Result
     loop {
         match server.batch_execute(sql).await {
             Ok(()) => return Ok(()),
-            Err(error)
-                if error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) && attempts < 40 =>
-            {
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) && attempts < 40 => {
                 attempts += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }

@@ -18,6 +18,9 @@ use crate::pg;
 /// Chunks that wait for one session.
 const QUEUE: usize = 4;
 
+/// Code of the problem that means: another session has failed, and knows why.
+pub(super) const GONE: &str = "load_session_gone";
+
 enum Piece {
     Start { table: QualifiedName, sql: String },
     Rows(Bytes),
@@ -112,7 +115,10 @@ impl Copier {
                     clients.push(client);
                     taken.extend(rows);
                 }
-                Ok((_, Err(problem))) => failure = failure.or(Some(problem)),
+                // A session that was given up on says less than the one that was the cause.
+                Ok((_, Err(problem))) => {
+                    failure = failure.filter(|first: &Problem| first.code != GONE).or(Some(problem));
+                }
                 Err(error) => {
                     failure = failure.or_else(|| {
                         Some(
@@ -157,7 +163,7 @@ impl Copier {
 }
 
 fn gone() -> Problem {
-    Problem::new(Kind::Cancelled, "load_session_gone", "a loading session ended early", "")
+    Problem::new(Kind::Cancelled, GONE, "a loading session ended early", "")
 }
 
 fn no_table() -> Problem {

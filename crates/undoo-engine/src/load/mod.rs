@@ -182,7 +182,7 @@ impl Load<'_> {
         drop(work);
         let finished = copier.finish().await;
         let (sessions, taken) = match (outcome, finished) {
-            (Err(problem), Err(cause)) if problem.code == "load_session_gone" => return Err(cause),
+            (Err(problem), Err(cause)) if problem.code == copy::GONE => return Err(cause),
             (Err(problem), _) => return Err(problem),
             (Ok(()), finished) => finished?,
         };

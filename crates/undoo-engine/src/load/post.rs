@@ -129,11 +129,12 @@ impl PostLoader<'_> {
         run_in_order(&first, attachments, &progress).await?;
         times.indexes = lap();
         // Adding keys keeps one session busy; statistics are for the others meanwhile.
-        let (direct, analyzed) = tokio::join!(
+        let (added, analyzed) = tokio::join!(
             add_unvalidated(&first, &keys, &progress),
             run_jobs(rest, analyze_jobs(bytes), &progress, &pace),
         );
-        let (direct, (rest, _)) = (direct?, analyzed?);
+        let ((settled, impossible), (rest, _)) = (added?, analyzed?);
+        unheld.extend(impossible);
         let alone = rest.is_empty();
         let mut clients: Vec<Client> = std::iter::once(first).chain(rest).collect();
         if alone {
@@ -141,14 +142,37 @@ impl PostLoader<'_> {
         }
         times.foreign_keys_and_analyze = lap();
         let (clients, failed) =
-            run_jobs(clients, validation_jobs(&keys, &direct, &weight), &progress, &pace).await?;
+            run_jobs(clients, validation_jobs(&keys, &settled, &weight), &progress, &pace).await?;
         unheld.extend(failed);
         times.validation = lap();
         let (first, _) = split_first(clients)?;
-        run_in_order(&first, others, &progress).await?;
+        run_in_order(&first, speaking_of_what_is(others, &unheld), &progress).await?;
         times.rest = lap();
         Ok((unheld, times))
     }
+}
+
+/// Without the comments on constraints and indexes that could not be made.
+fn speaking_of_what_is(mut statements: Vec<String>, unheld: &[Unheld]) -> Vec<String> {
+    let absent = |name: &str| unheld.iter().any(|u| u.state == UnheldState::Absent && u.name == name);
+    statements.retain(|sql| {
+        let tokens: Vec<_> = Tokens::new(sql).take(6).collect();
+        let object = match tokens.as_slice() {
+            [comment, on, what, name, ..]
+                if comment.is_word("COMMENT") && on.is_word("ON") && what.is_word("CONSTRAINT") =>
+            {
+                name.name()
+            }
+            [comment, on, what, _, dot, name]
+                if comment.is_word("COMMENT") && on.is_word("ON") && what.is_word("INDEX") && dot.is(".") =>
+            {
+                name.name()
+            }
+            _ => None,
+        };
+        !object.is_some_and(|name| absent(&name))
+    });
+    statements
 }
 
 async fn run_in_order(client: &Client, statements: Vec<String>, progress: &Progress) -> Result<()> {
@@ -214,9 +238,16 @@ fn index_jobs(
     jobs
 }
 
+/// A key by its table and name: names alone are not unique.
+type KeyName = (QualifiedName, String);
+
 /// Adds every key `NOT VALID`, one statement for each table, all in one transaction; answers the keys
-/// that had to be added as they are because their table is partitioned.
-async fn add_unvalidated(client: &Client, keys: &[ForeignKey], progress: &Progress) -> Result<Vec<String>> {
+/// that are not to be validated, because they were added as they are or cannot be, and what cannot be.
+async fn add_unvalidated(
+    client: &Client,
+    keys: &[ForeignKey],
+    progress: &Progress,
+) -> Result<(Vec<KeyName>, Vec<Unheld>)> {
     let mut by_table: Vec<(&QualifiedName, Vec<&ForeignKey>)> = Vec::new();
     for key in keys {
         match by_table.last_mut() {
@@ -229,7 +260,7 @@ async fn add_unvalidated(client: &Client, keys: &[ForeignKey], progress: &Progre
         let clauses: Vec<String> = of_table.iter().map(|key| unvalidated_clause(key)).collect();
         statements.push((format!("ALTER TABLE {} {};", table.quoted(), clauses.join(", ")), of_table));
     }
-    let mut direct = Vec::new();
+    let (mut settled, mut impossible) = (Vec::new(), Vec::new());
     for chunk in statements.chunks(SMALL_STATEMENTS) {
         let text: Vec<&str> = chunk.iter().map(|(sql, _)| sql.as_str()).collect();
         let batch = format!("BEGIN;\n{}\nCOMMIT;", text.join("\n"));
@@ -240,31 +271,53 @@ async fn add_unvalidated(client: &Client, keys: &[ForeignKey], progress: &Progre
             client.batch_execute("ROLLBACK").await.map_err(pg::failed("adding foreign keys"))?;
             for (_, of_table) in chunk {
                 for key in of_table.iter() {
-                    direct.extend(add_one(client, key).await?);
+                    let added = add_one(client, key).await?;
+                    if !matches!(added, Added::Unvalidated) {
+                        settled.push((key.table.clone(), key.name.clone()));
+                    }
+                    if let Added::Impossible(unheld) = added {
+                        impossible.push(unheld);
+                    }
                 }
             }
         }
         progress(chunk.iter().map(|(_, of_table)| of_table.len() as u64).sum());
     }
-    Ok(direct)
+    Ok((settled, impossible))
 }
 
-async fn add_one(client: &Client, key: &ForeignKey) -> Result<Option<String>> {
+/// How a key was added.
+enum Added {
+    Unvalidated,
+    /// As the dump has it, since its table is partitioned.
+    AsItIs,
+    /// Not at all: the backup's own data keeps it from holding.
+    Impossible(Unheld),
+}
+
+async fn add_one(client: &Client, key: &ForeignKey) -> Result<Added> {
     let unvalidated = format!("ALTER TABLE {} {};", key.table.quoted(), unvalidated_clause(key));
-    match client.batch_execute(&unvalidated).await {
-        Ok(()) => Ok(None),
+    let (sql, error) = match client.batch_execute(&unvalidated).await {
+        Ok(()) => return Ok(Added::Unvalidated),
         Err(error) if error.code() == Some(&SqlState::WRONG_OBJECT_TYPE) => {
-            let statement = Located { sql: key.sql.clone(), origin: format!("key {}", key.name) };
-            client
-                .batch_execute(&statement.sql)
-                .await
-                .map_err(|error| statement_failed(&statement, error))?;
-            Ok(Some(key.name.clone()))
+            match client.batch_execute(&key.sql).await {
+                Ok(()) => return Ok(Added::AsItIs),
+                Err(error) => (key.sql.clone(), error),
+            }
         }
-        Err(error) => {
-            let statement = Located { sql: unvalidated, origin: format!("key {}", key.name) };
-            Err(statement_failed(&statement, error))
+        Err(error) => (unvalidated, error),
+    };
+    match error.code() {
+        // Its rows are orphans, or what it refers to has duplicates and therefore no key.
+        Some(code) if *code == SqlState::FOREIGN_KEY_VIOLATION || *code == SqlState::INVALID_FOREIGN_KEY => {
+            Ok(Added::Impossible(Unheld {
+                table: key.table.to_string(),
+                name: key.name.clone(),
+                reason: pg::describe(&error),
+                state: UnheldState::Absent,
+            }))
         }
+        _ => Err(statement_failed(&Located { sql, origin: format!("key {}", key.name) }, error)),
     }
 }
 
@@ -281,13 +334,16 @@ fn unvalidated_clause(key: &ForeignKey) -> String {
 
 fn validation_jobs(
     keys: &[ForeignKey],
-    direct: &[String],
+    settled: &[KeyName],
     weight: &impl Fn(&QualifiedName) -> u64,
 ) -> Vec<Job> {
     let mut jobs = Vec::new();
     let mut small = Job::of(0, Vec::new());
     let mut by_table: BTreeMap<&QualifiedName, Vec<&str>> = BTreeMap::new();
-    for key in keys.iter().filter(|key| !key.not_valid && !direct.contains(&key.name)) {
+    for key in keys.iter().filter(|key| !key.not_valid) {
+        if settled.iter().any(|(table, name)| *table == key.table && *name == key.name) {
+            continue;
+        }
         by_table.entry(&key.table).or_default().push(&key.name);
     }
     for (table, names) in by_table {

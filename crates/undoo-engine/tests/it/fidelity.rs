@@ -130,7 +130,6 @@ async fn a_custom_dump_arrives_on_17_as_pg_restore_restores_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_of_a_newer_server_with_its_files_as_a_tar_arrives_on_an_older_one() {
     let newer = Server::of(17);
-    newer.with_source();
     let world = World::empty(Server::of(15));
     let work = world.work();
     let dump = newer.dump(SOURCE, &["-Fc"]);

@@ -1,8 +1,16 @@
 //! The engine against real PostgreSQL servers and real directories: everything that a restore promises.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod crashes;
 mod cutover;
 mod fidelity;
+mod filestore;
+mod findings;
+mod kept;
+mod leftovers;
 mod odoo;
+mod outgoing;
+mod rights;
 mod server;
 mod world;

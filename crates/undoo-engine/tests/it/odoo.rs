@@ -47,32 +47,25 @@ pub fn write_filestore(directory: &Path, files: &[(String, Vec<u8>)]) {
 }
 
 impl Server {
-    /// Makes the source, once.
-    pub fn with_source(&self) {
-        static MADE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-        let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !made.contains(&self.pid()) {
-            self.psql("postgres", &format!("CREATE DATABASE {SOURCE} OWNER odoo"));
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/odoo.sql");
-            run(self.client("psql").args(["-Xq", "-v", "ON_ERROR_STOP=1", "-d", SOURCE, "-f"]).arg(script));
-            let rows: Vec<String> = files()
-                .iter()
-                .enumerate()
-                .map(|(number, (name, content))| {
-                    let field = if number % 2 == 0 { "NULL" } else { "'image_128'" };
-                    let size = content.len();
-                    format!("('file {number}', {field}, '{name}', '{}', {size})", &name[3..])
-                })
-                .collect();
-            let columns = "ir_attachment (name, res_field, store_fname, checksum, file_size)";
-            self.psql(SOURCE, &format!("INSERT INTO {columns} VALUES {}", rows.join(", ")));
-            made.push(self.pid());
-        }
+    /// Makes the source.
+    pub fn make_source(&self) {
+        self.psql("postgres", &format!("CREATE DATABASE {SOURCE} OWNER odoo"));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/odoo.sql");
+        run(self.client("psql").args(["-Xq", "-v", "ON_ERROR_STOP=1", "-d", SOURCE, "-f"]).arg(script));
+        let rows: Vec<String> = files()
+            .iter()
+            .enumerate()
+            .map(|(number, (name, content))| {
+                let field = if number % 2 == 0 { "NULL" } else { "'image_128'" };
+                format!("('file {number}', {field}, '{name}', '{}', {})", &name[3..], content.len())
+            })
+            .collect();
+        let columns = "ir_attachment (name, res_field, store_fname, checksum, file_size)";
+        self.psql(SOURCE, &format!("INSERT INTO {columns} VALUES {}", rows.join(", ")));
     }
 
     /// A copy of the source that belongs to `odoo`, changed by `sql`; answers its name.
     pub fn copy_of_source(&self, sql: &str) -> String {
-        self.with_source();
         let name = self.unique("copy");
         self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {SOURCE} OWNER odoo"));
         if !sql.is_empty() {
@@ -84,7 +77,6 @@ impl Server {
     /// The source as Odoo dumps it (`--no-owner`, plain), made once.
     pub fn plain_dump(&self) -> Vec<u8> {
         static MADE: OnceLock<Mutex<HashMap<u32, Vec<u8>>>> = OnceLock::new();
-        self.with_source();
         let made = MADE.get_or_init(Mutex::default);
         let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         made.entry(self.pid()).or_insert_with(|| self.dump(SOURCE, &["--no-owner"])).clone()

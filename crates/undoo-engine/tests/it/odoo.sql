@@ -49,6 +49,7 @@ CREATE TABLE res_users (id serial PRIMARY KEY, login varchar NOT NULL, active bo
     partner_id integer NOT NULL REFERENCES res_partner(id) ON DELETE RESTRICT,
     create_date timestamp, write_date timestamp);
 CREATE UNIQUE INDEX res_users_login_key ON res_users (login);
+COMMENT ON INDEX res_users_login_key IS 'one login, one user';
 INSERT INTO res_users (login, partner_id) VALUES ('admin', 1), ('demo', 2);
 
 CREATE TABLE sale_order (id serial PRIMARY KEY, name varchar NOT NULL, partner_id integer NOT NULL,
@@ -56,6 +57,7 @@ CREATE TABLE sale_order (id serial PRIMARY KEY, name varchar NOT NULL, partner_i
     CONSTRAINT sale_order_name_uniq UNIQUE (name) DEFERRABLE INITIALLY DEFERRED);
 INSERT INTO sale_order (name, partner_id, user_id, amount, create_date, write_date)
     SELECT 'S' || i, 1 + i % 2000, 1 + i % 2, i * 1.10, '2024-06-01', '2024-06-01' FROM generate_series(1, 3000) i;
+COMMENT ON CONSTRAINT sale_order_name_uniq ON sale_order IS 'unique(name)';
 ALTER TABLE sale_order ADD CONSTRAINT sale_order_partner_id_fkey FOREIGN KEY (partner_id) REFERENCES res_partner(id);
 ALTER TABLE sale_order ADD CONSTRAINT sale_order_user_id_fkey FOREIGN KEY (user_id)
     REFERENCES res_users(id) DEFERRABLE INITIALLY DEFERRED;

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sha1::Digest;
 use undoo_engine::pg::DatabaseAccess;
 
 /// Password of every role that tests make.
@@ -83,8 +84,6 @@ impl Server {
                 Some(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
             server.await_ready();
             server
-                .psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
-            server
         })
     }
 
@@ -92,20 +91,67 @@ impl Server {
     pub fn own(major: u32) -> Self {
         let server = Self::prepared(major);
         server.start();
-        server.psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
         server
     }
 
+    /// A copy of a cluster that has everything that tests begin with. It is made once and kept with what
+    /// the build makes, because a test may have a process of its own.
     fn prepared(major: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let bin = tools().join(format!("{major}/bin"));
-        let data = folder.path().join("data");
+        let server = Self::unprepared(major);
+        let script = include_str!("odoo.sql");
+        let name = format!(
+            "postgres-{major}-{:x}",
+            sha1::Sha1::digest(script).iter().take(4).fold(0_u64, |all, b| all << 8 | u64::from(*b))
+        );
+        let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        let lock = File::create(template.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !template.exists() {
+            let making = Self::unprepared(major);
+            making.init();
+            making.start();
+            making
+                .psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
+            making.make_source();
+            making.stop("-INT");
+            let draft = template.with_extension("new");
+            fs::remove_dir_all(&draft).ok();
+            run(Command::new("cp").arg("-a").arg(making.folder.path().join("data")).arg(&draft));
+            fs::rename(&draft, &template).unwrap();
+        }
+        drop(lock);
+        run(Command::new("cp").arg("-a").arg(&template).arg(server.folder.path().join("data")));
+        server
+    }
+
+    fn unprepared(major: u32) -> Self {
+        // In memory: that these servers' disk is slow would say nothing about what is tested.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        Self { major, folder, bin: tools().join(format!("{major}/bin")), process: Mutex::default() }
+    }
+
+    fn init(&self) {
+        let data = self.folder.path().join("data");
         let options =
             ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8", "--no-sync"];
-        run(command(&as_other_than_root(&bin.join("initdb"))).arg("-D").arg(&data).args(options));
+        run(command(&as_other_than_root(&self.bin.join("initdb"))).arg("-D").arg(&data).args(options));
         fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n")
             .unwrap();
-        Self { major, folder, bin, process: Mutex::default() }
+    }
+
+    /// Stops the server by its own id, and waits for it.
+    fn stop(&self, signal: &str) {
+        let Some(mut server) = self.process.lock().unwrap().take() else { return };
+        if let Some(pipe) = server.stdin.take() {
+            // A shared one, whose shell waits for the pipe's end.
+            drop(pipe);
+            server.wait().ok();
+            return;
+        }
+        let stopped = Command::new("kill").arg(signal).arg(server.id().to_string()).status();
+        if stopped.is_ok_and(|status| status.success()) {
+            server.wait().ok();
+        }
     }
 
     fn words(&self) -> Vec<String> {
@@ -218,11 +264,6 @@ pub fn quoted(text: &str) -> String {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Some(mut server) = self.process.lock().unwrap().take() else { return };
-        // Stopped by its own id, and waited for, so that the folder can go.
-        let stopped = Command::new("kill").arg("-QUIT").arg(server.id().to_string()).status();
-        if stopped.is_ok_and(|status| status.success()) {
-            server.wait().ok();
-        }
+        self.stop("-QUIT");
     }
 }
