@@ -86,7 +86,7 @@ pub async fn release(client: &mut Client, held: &HeldOutgoing) -> Result<(u64, u
         released.0 = transaction
             .execute(
                 "UPDATE public.mail_mail SET state = 'outgoing', failure_reason = NULL \
-                 WHERE id = ANY($1) AND state = 'cancel' AND failure_reason = 'held by undoo'",
+                 WHERE id::bigint = ANY($1) AND state = 'cancel' AND failure_reason = 'held by undoo'",
                 &[&ids(&held.mails)],
             )
             .await
@@ -95,7 +95,7 @@ pub async fn release(client: &mut Client, held: &HeldOutgoing) -> Result<(u64, u
     if !held.crons.is_empty() {
         released.1 = transaction
             .execute(
-                "UPDATE public.ir_cron SET active = true WHERE id = ANY($1) AND NOT active",
+                "UPDATE public.ir_cron SET active = true WHERE id::bigint = ANY($1) AND NOT active",
                 &[&ids(&held.crons)],
             )
             .await
