@@ -2,6 +2,8 @@
 //! detached agent.
 
 use std::{
+    collections::BTreeSet,
+    future::Future,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -21,9 +23,9 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, agent as agents, binary,
+    Docker, DockerEndpoint, Labels, agent as agents, binary, cleanup,
     mover::{self, Bind, ContainerEnd, MoverSpec},
-    odoo::{DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
+    odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
     service::{self, Holder},
     target::{self, OdooContainer},
 };
@@ -128,6 +130,29 @@ impl DockerPlace {
         service::stop(&self.docker, &all, Duration::from_secs(30)).await
     }
 
+    /// Tasks that have containers or networks on this Odoo. Those of restores that died are found among
+    /// them by the target's records; see [`DockerPlace::remove_of`].
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn tasks(&self) -> Result<BTreeSet<String>> {
+        let mut tasks = BTreeSet::new();
+        for found in cleanup::list(&self.docker, None).await? {
+            if found.labels.target.as_ref() == Some(&self.odoo.name) {
+                tasks.insert(found.labels.task);
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// Removes what a restore that is no more has left; a cutover that is under way stays.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn remove_of(&self, task: &str) -> Result<()> {
+        cleanup::remove(&self.docker, task, u64::MAX).await.map(|_| ())
+    }
+
     fn labels(&self, task: &str) -> Labels {
         Labels::new(task, 1).on_target(&self.odoo.name)
     }
@@ -151,25 +176,39 @@ impl DockerPlace {
     }
 
     async fn run(&self, spec: &MoverSpec, order: &Order, ui: &Ui) -> Result<Value, Failure> {
+        self.run_until(spec, order, ui, std::future::pending()).await
+    }
+
+    /// Runs a mover; it is asked to end when `enough` is ready, or the person interrupts.
+    async fn run_until(
+        &self,
+        spec: &MoverSpec,
+        order: &Order,
+        ui: &Ui,
+        enough: impl Future<Output = ()>,
+    ) -> Result<Value, Failure> {
         let bytes = serde_json::to_vec(order).map_err(|error| {
             Problem::new(Kind::Internal, "order", "an order could not be written", "please report this")
                 .caused_by(error)
         })?;
         let cancel = CancellationToken::new();
-        let on_signal = cancel.clone();
-        let watch = tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                on_signal.cancel();
-            }
-        });
         let mut outcome = None;
         let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
             Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => outcome = answer.outcome(),
             Ok(answer) => ui.tell(answer),
             Err(_) => tracing::warn!(line, "a mover said something that is no answer"),
         };
-        let end = mover::run(&self.docker, spec, &self.binary, &bytes, listen, &cancel).await;
-        watch.abort();
+        let end = {
+            let mut mover =
+                std::pin::pin!(mover::run(&self.docker, spec, &self.binary, &bytes, listen, &cancel));
+            tokio::select! {
+                end = &mut mover => end,
+                () = async { tokio::select! { () = enough => {}, () = interrupted() => {} } } => {
+                    cancel.cancel();
+                    mover.await
+                }
+            }
+        };
         let end = end?;
         outcome.unwrap_or_else(|| Err(died(&end).into()))
     }
@@ -289,7 +328,14 @@ impl DockerPlace {
             database: clone,
             patience: Patience { attempts: 90, interval_ms: 2000 },
         };
-        let outcome = self.run(&spec, &order, ui).await;
+        let mut hopeless = None;
+        let probed = self.run_until(&spec, &order, ui, async { hopeless = Some(gives_up(&booted).await) });
+        let probed = probed.await;
+        // Why Odoo gave up says more than that its page did not come.
+        let outcome = match hopeless {
+            Some(problem) => Err(problem.into()),
+            None => probed,
+        };
         let log = if outcome.is_err() { booted.log_tail().await.ok() } else { None };
         booted.remove().await?;
         network.remove().await?;
@@ -366,6 +412,35 @@ impl DockerPlace {
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
+    }
+}
+
+/// Ends when the person interrupts.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Ends when a booting Odoo will not answer any more, so that nobody waits for the page of an Odoo that
+/// has said it cannot load its database.
+async fn gives_up(booted: &BootedOdoo) -> Problem {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (code, what) = match (booted.address().await, booted.log_tail().await) {
+            (Ok(None), _) => ("odoo_ended", "Odoo ended instead of booting on the restored database"),
+            // odoo/service/server.py, preload_registries, in every version from 8 on.
+            (_, Ok(log)) if log.contains("Failed to initialize database") => {
+                ("odoo_cannot_load", "Odoo cannot load the restored database")
+            }
+            _ => continue,
+        };
+        return Problem::new(
+            Kind::NotProven,
+            code,
+            what,
+            "the live system is untouched; see that the target's Odoo and addons fit the backup",
+        );
     }
 }
 

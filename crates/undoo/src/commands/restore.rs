@@ -48,6 +48,7 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
             place.stop().await?;
         }
     }
+    let dead = place.dead().await?;
     let staged = place.order::<Report>(Order::Stage { backup, name, work: work.clone() }, ui).await;
     let report = match staged {
         Ok(report) => report,
@@ -59,6 +60,10 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
             return Err(failure);
         }
     };
+    // Staging has swept their pairs away, so that nothing of them is at work any more.
+    if let Err(left) = place.bury(&dead).await {
+        ui.say(&format!("containers of an earlier run stay: {left}"));
+    }
     match finish(arguments, &place, &work, &report, ui).await {
         Ok(end) => show(&end, &report, began, ui),
         Err((failure, staged)) => {
