@@ -18,6 +18,9 @@ use crate::{
     source, swap,
 };
 
+/// File of the restore's directory that holds its signed report.
+const SIGNED_REPORT: &str = "report.signed.json";
+
 /// What a mover is told to do.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
@@ -82,6 +85,22 @@ pub enum Order {
     List {
         /// The target.
         target: Target,
+    },
+    /// Store the signed report of a restore that has ended.
+    KeepReport {
+        /// The target.
+        target: Target,
+        /// The restore.
+        id: RestoreId,
+        /// The report, signed by whoever ordered the restore.
+        report: Value,
+    },
+    /// Hand out the signed report of a restore, or of the newest one.
+    Report {
+        /// The target.
+        target: Target,
+        /// The restore.
+        id: Option<RestoreId>,
     },
     /// Say what the newest restore's undo would do. Answers an [`UndoPlan`].
     PlanUndo {
@@ -170,6 +189,11 @@ pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, F
         }
         Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
         Order::List { target } => value(&list(&target)?)?,
+        Order::KeepReport { target, id, report } => {
+            Home::of(&target.filestore_root).write(&id, SIGNED_REPORT, &report)?;
+            Value::Null
+        }
+        Order::Report { target, id } => signed_report(&target, id)?,
         Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
         Order::Purge { target, id } => value(&purge(&target, id).await?)?,
         Order::Databases { access, owner } => value(&databases(&access, &owner).await?)?,
@@ -225,6 +249,21 @@ pub fn newest(target: &Target) -> Result<Record> {
             "nothing_to_undo",
             format!("no restore of database \"{}\" is kept on {}", target.database, target.name),
             "`undoo list` shows what there is",
+        )
+    })
+}
+
+fn signed_report(target: &Target, id: Option<RestoreId>) -> Result<Value> {
+    let id = match id {
+        Some(id) => id,
+        None => newest(target)?.id,
+    };
+    Home::of(&target.filestore_root).read(&id, SIGNED_REPORT)?.ok_or_else(|| {
+        Problem::new(
+            Kind::Missing,
+            "no_report",
+            format!("{} has no signed report of restore {id}", target.name),
+            "`undoo list` shows the restores; one that did not end well has none",
         )
     })
 }

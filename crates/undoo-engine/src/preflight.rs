@@ -7,7 +7,7 @@ use undoo_archive::{
     dump::DumpFormat,
     filestore::FilestorePart,
 };
-use undoo_core::{Finding, Result};
+use undoo_core::{Finding, Kind, Problem, RestoreId, Result};
 
 use crate::{
     cluster::Cluster,
@@ -18,6 +18,28 @@ use crate::{
 
 /// Room that must stay free on a disk with live data, whatever its size.
 const KEEP_FREE_BYTES: u64 = 2 << 30;
+
+/// A database's name is also that of its filestore's directory, and PostgreSQL cuts off what is longer than
+/// its names can be, so that a rename would end elsewhere than at the name asked for.
+///
+/// # Errors
+/// `Invalid` for a name that is not the same in all these places.
+pub fn check_name(database: &str) -> Result<()> {
+    const LONGEST: usize = 63;
+    let fits = !database.is_empty()
+        && database.len() <= LONGEST
+        && !database.starts_with('.')
+        && !database.contains(['/', '\0']);
+    if fits {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Invalid,
+        "database_name",
+        format!("\"{database}\" cannot be the name of a database and of its directory"),
+        "name it with letters, digits, - and _, in at most 63 bytes",
+    ))
+}
 
 /// Findings about how backup and target fit.
 ///
@@ -97,7 +119,9 @@ fn major(version: &str) -> Option<u32> {
 fn file_system(root: &Path) -> Result<Vec<Finding>> {
     let home = root.join(".undoo");
     fs::create_dir_all(&home).map_err(at("create", &home))?;
-    let (one, two, three) = (home.join("probe.1"), home.join("probe.2"), home.join("probe.3"));
+    // Plans take no lock, and another one may try at the same time.
+    let probe = |number: u8| home.join(format!("probe.{}.{number}", RestoreId::generate()));
+    let (one, two, three) = (probe(1), probe(2), probe(3));
     fs::write(&one, b"probe").map_err(at("write", &one))?;
     let linked = fs::hard_link(&one, &two).is_ok();
     let renamed = fs::rename(&one, &three).is_ok();

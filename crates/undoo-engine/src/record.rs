@@ -88,6 +88,15 @@ impl Record {
     /// # Errors
     /// `Conflict` when someone with a higher epoch has taken over; else as [`Home::write`].
     pub fn write(&self, home: &Home) -> Result<()> {
+        self.refuse_if_fenced(home)?;
+        home.write(&self.id, FILE, self)
+    }
+
+    /// Whether this is still the record that counts.
+    ///
+    /// # Errors
+    /// `Conflict` with code `fenced` when someone with a higher epoch has taken over.
+    pub fn refuse_if_fenced(&self, home: &Home) -> Result<()> {
         if let Some(there) = Self::read(home, &self.id)?
             && there.epoch > self.epoch
         {
@@ -98,7 +107,7 @@ impl Record {
                 "let that run finish; `undoo list` shows where it stands",
             ));
         }
-        home.write(&self.id, FILE, self)
+        Ok(())
     }
 
     /// Moves to a new state and writes it.
@@ -137,11 +146,13 @@ pub fn all(home: &Home) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// The newest restore of `database` that reached a cutover.
+/// The newest restore of `database` that reached a cutover; `None` once its kept side is gone. An older
+/// one is no way back: what it replaced, or was replaced by, may be what the newest one parked.
 ///
 /// # Errors
 /// As [`all`].
 pub fn newest(home: &Home, database: &str) -> Result<Option<Record>> {
-    let swapped = |record: &Record| matches!(record.state, State::Live { .. } | State::Swapping { .. });
-    Ok(all(home)?.into_iter().rfind(|record| record.database == database && swapped(record)))
+    let swapped = |record: &Record| !matches!(record.state, State::Staging | State::Staged);
+    let newest = all(home)?.into_iter().rfind(|record| record.database == database && swapped(record));
+    Ok(newest.filter(|record| record.state != State::Purged))
 }

@@ -95,6 +95,7 @@ pub struct Report {
 /// # Errors
 /// When either cannot be read.
 pub async fn plan(work: &Assignment, backup: &Arc<Backup>, audience: &dyn Audience) -> Result<Plan> {
+    preflight::check_name(&work.target.database)?;
     audience.tell(Answer::Phase { phase: Phase::Inspect });
     let inspected = Arc::clone(backup);
     let inspection = blocking(move || undoo_archive::backup::inspect(&inspected)).await?;

@@ -12,7 +12,7 @@ use crate::{
     record::Record,
 };
 
-fn oid(record: &Record, side: Side) -> Option<u32> {
+pub(super) fn oid(record: &Record, side: Side) -> Option<u32> {
     match side {
         Side::Restored => record.restored_oid,
         Side::Replaced => record.replaced_oid,
@@ -216,17 +216,14 @@ impl Properties {
         let target = ident(database);
         let mut sql = String::new();
         for (role, name, value) in &self.settings {
-            // Settings that hold lists are stored quoted as they must be written.
-            let value = match value.as_str() {
-                "" => "''".to_owned(),
-                list if is_list(name) => list.to_owned(),
-                value => literal(value),
-            };
+            // Odoo's own role may set what it likes on its database, and these statements run with the
+            // administrator's rights: neither name nor value may be more than a name and a value.
+            let elements = if is_list(name) { elements(value) } else { None };
+            let value = elements.map_or_else(|| literal(value), |elements| elements.join(", "));
+            let setting = format!("SET {} TO {value}", ident(name));
             sql += &match role {
-                Some(role) => {
-                    format!("ALTER ROLE {} IN DATABASE {target} SET {name} TO {value};", ident(role))
-                }
-                None => format!("ALTER DATABASE {target} SET {name} TO {value};"),
+                Some(role) => format!("ALTER ROLE {} IN DATABASE {target} {setting};", ident(role)),
+                None => format!("ALTER DATABASE {target} {setting};"),
             };
         }
         sql += &format!("ALTER DATABASE {target} CONNECTION LIMIT {};", self.connection_limit);
@@ -235,6 +232,9 @@ impl Properties {
         }
         sql += &format!("ALTER DATABASE {target} OWNER TO {};", ident(&self.owner));
         sql += &format!("REVOKE ALL ON DATABASE {target} FROM PUBLIC;");
+        if self.grants.iter().any(|(grantee, ..)| *grantee == self.owner) {
+            sql += &format!("REVOKE ALL ON DATABASE {target} FROM {};", ident(&self.owner));
+        }
         for (grantee, privilege, grantable) in &self.grants {
             let grantee = if grantee.is_empty() { "PUBLIC".to_owned() } else { ident(grantee) };
             let option = if *grantable { " WITH GRANT OPTION" } else { "" };
@@ -266,4 +266,52 @@ pub(super) async fn open(server: &Client, record: &Record, live: Side) -> Result
         allow(server, &name, true).await?;
     }
     Ok(())
+}
+
+/// The elements of a stored list, each as a literal: separated by commas, quoted where they are not plain
+/// (`SplitGUCList` in PostgreSQL's varlena.c); `None` for what is no such list.
+fn elements(list: &str) -> Option<Vec<String>> {
+    let mut elements = Vec::new();
+    let mut rest = list.trim();
+    loop {
+        let element;
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut text = String::new();
+            let mut after = quoted;
+            loop {
+                let end = after.find('"')?;
+                text.push_str(&after[..end]);
+                after = &after[end + 1..];
+                let Some(doubled) = after.strip_prefix('"') else { break };
+                text.push('"');
+                after = doubled;
+            }
+            (element, rest) = (text, after.trim_start());
+        } else {
+            let end = rest.find([',', ' ', '\t', '\n']).unwrap_or(rest.len());
+            (element, rest) = (rest[..end].to_owned(), rest[end..].trim_start());
+        }
+        elements.push(literal(&element));
+        if rest.is_empty() {
+            return Some(elements);
+        }
+        rest = rest.strip_prefix(',')?.trim_start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_list_is_taken_apart_as_postgresql_does() {
+        let taken = |list: &str| elements(list).map(|elements| elements.join("|"));
+        assert_eq!(taken("\"$user\", public").as_deref(), Some("'$user'|'public'"));
+        assert_eq!(taken("\"a \"\"b\"\", c\",d").as_deref(), Some("'a \"b\", c'|'d'"));
+        assert_eq!(taken("x;DROP/**/ROLE/**/odoo;--").as_deref(), Some("'x;DROP/**/ROLE/**/odoo;--'"));
+        assert_eq!(taken("\"\"").as_deref(), Some("''"));
+        assert_eq!(taken("").as_deref(), Some("''"));
+        assert_eq!(taken("\"open"), None);
+        assert_eq!(taken("a b"), None);
+    }
 }

@@ -13,7 +13,7 @@ use std::{future::Future, time::Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
-use undoo_core::{Kind, Move, Observed, Problem, Result, Side, pair};
+use undoo_core::{Kind, Move, Observed, Place, Problem, Result, Side, pair};
 
 pub use databases::Properties;
 
@@ -73,19 +73,12 @@ impl<S: Services> Swap<'_, S> {
     pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
         let locked = lock(self.target).await?;
         let server = locked.server();
-        let settled = match record.state {
-            State::Staged => Some(Side::Replaced),
-            State::Live { side } => Some(side),
-            State::Swapping { .. } => None,
-            State::Staging | State::Purged => return Err(nothing_kept(record)),
-        };
-        if let Some(side) = settled {
-            databases::expect_live(server, record, side).await?;
-            directories::claim_live(self.target, record, side)?;
-        }
+        self.refuse_the_impossible(server, record, to).await?;
         match self.drive(server, record, to).await {
             Ok(()) => Ok(()),
-            Err(problem) if problem.code == "health_check" && self.auto_rollback => {
+            Err(problem)
+                if problem.code == "health_check" && self.auto_rollback && self.has_way_back(record)? =>
+            {
                 self.audience.tell(Answer::Log {
                     message: format!("Odoo does not answer on the {} pair; swapping back", to.word()),
                 });
@@ -104,12 +97,59 @@ impl<S: Services> Swap<'_, S> {
         }
     }
 
+    /// Nothing has been touched yet: what cannot end in a whole pair is not begun. Then the live directory
+    /// is marked as the side that it is.
+    async fn refuse_the_impossible(&self, server: &Client, record: &Record, to: Side) -> Result<()> {
+        // Before the lock was taken, the caller's record may have become an old one.
+        record.refuse_if_fenced(self.home)?;
+        let side_now = match record.state {
+            State::Staged => Some(Side::Replaced),
+            State::Live { side } => Some(side),
+            State::Swapping { .. } => None,
+            State::Staging | State::Purged => {
+                return Err(Problem::new(
+                    Kind::Conflict,
+                    "no_pair",
+                    format!("restore {} of \"{}\" has no two pairs to swap", record.id, record.database),
+                    "`undoo list` shows which restores can go either way",
+                ));
+            }
+        };
+        if to == Side::Replaced && !self.has_way_back(record)? {
+            return Err(Problem::new(
+                Kind::Conflict,
+                "no_way_back",
+                format!("the database that restore {} replaced was dropped first, as confirmed", record.id),
+                "restore another backup instead",
+            ));
+        }
+        let places = databases::places(server, record).await?;
+        let of = |side| if side == Side::Restored { places.0 } else { places.1 };
+        if databases::oid(record, to).is_some() && of(to) == Place::Absent {
+            return Err(Problem::new(
+                Kind::Missing,
+                "pair_missing",
+                format!("the {} database of restore {} does not exist any more", to.word(), record.id),
+                "someone dropped it; restore a backup instead",
+            ));
+        }
+        let Some(side) = side_now else { return Ok(()) };
+        databases::expect_live(server, record, side).await?;
+        directories::claim_live(self.target, record, side)
+    }
+
+    /// Whether the side that was live before still exists: not where it was dropped to make room.
+    fn has_way_back(&self, record: &Record) -> Result<bool> {
+        Ok(self.home.read::<Properties>(&record.id, PROPERTIES)?.is_none())
+    }
+
     async fn drive(&self, server: &Client, record: &mut Record, to: Side) -> Result<()> {
         record.epoch += 1;
         record.advance(self.home, State::Swapping { to })?;
         let observed = self.observe(server, record).await?;
         let began = Instant::now();
         for step in pair::moves(&observed, to) {
+            record.refuse_if_fenced(self.home)?;
             self.note(record, to, step, false)?;
             (self.checkpoint)(step, false)?;
             self.take(server, record, step, to).await?;
@@ -161,15 +201,6 @@ impl<S: Services> Swap<'_, S> {
     }
 }
 
-fn nothing_kept(record: &Record) -> Problem {
-    Problem::new(
-        Kind::Missing,
-        "nothing_kept",
-        format!("restore {} has no second pair to swap with", record.id),
-        "`undoo list` shows what there is",
-    )
-}
-
 /// File of the restore's directory with the properties of a live database that was dropped first.
 pub const PROPERTIES: &str = "properties.json";
 
@@ -206,13 +237,17 @@ impl Locked {
 }
 
 async fn take_lock(server: &Client, database: &str) -> Result<()> {
-    // The second key space keeps clear of locks that Odoo and its modules take.
-    let row = server
-        .query_one("SELECT pg_try_advisory_lock(1970037871, hashtext($1))", &[&database])
-        .await
-        .map_err(pg::failed("taking the target's lock"))?;
-    if row.get::<_, bool>(0) {
-        return Ok(());
+    // A session that has just been closed, or whose process died, holds its locks for a moment longer.
+    for _ in 0..20 {
+        // The second key space keeps clear of locks that Odoo and its modules take.
+        let row = server
+            .query_one("SELECT pg_try_advisory_lock(1970037871, hashtext($1))", &[&database])
+            .await
+            .map_err(pg::failed("taking the target's lock"))?;
+        if row.get::<_, bool>(0) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     Err(Problem::new(
         Kind::Conflict,

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     thread::sleep,
@@ -61,7 +61,7 @@ pub struct Server {
     pub major: u32,
     folder: tempfile::TempDir,
     bin: PathBuf,
-    process: Option<Child>,
+    process: Mutex<Option<Child>>,
 }
 
 impl Server {
@@ -79,7 +79,8 @@ impl Server {
             );
             let mut shell = Command::new("setsid");
             shell.args(["sh", "-c", &script, "sh"]).args(server.words()).stdin(Stdio::piped());
-            server.process = Some(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+            *server.process.lock().unwrap() =
+                Some(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
             server.await_ready();
             server
                 .psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
@@ -89,7 +90,7 @@ impl Server {
 
     /// A server that one test has for itself and may kill.
     pub fn own(major: u32) -> Self {
-        let mut server = Self::prepared(major);
+        let server = Self::prepared(major);
         server.start();
         server.psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
         server
@@ -104,7 +105,7 @@ impl Server {
         run(command(&as_other_than_root(&bin.join("initdb"))).arg("-D").arg(&data).args(options));
         fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n")
             .unwrap();
-        Self { major, folder, bin, process: None }
+        Self { major, folder, bin, process: Mutex::default() }
     }
 
     fn words(&self) -> Vec<String> {
@@ -125,10 +126,11 @@ impl Server {
     }
 
     /// Starts it, also after [`Server::kill`].
-    pub fn start(&mut self) {
+    pub fn start(&self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut server = command(&self.words());
-        self.process = Some(server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        *self.process.lock().unwrap() =
+            Some(server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         self.await_ready();
     }
 
@@ -149,8 +151,8 @@ impl Server {
     }
 
     /// What `kill -9` does to a server, and the wait until its children have noticed.
-    pub fn kill(&mut self) {
-        let mut server = self.process.take().unwrap();
+    pub fn kill(&self) {
+        let mut server = self.process.lock().unwrap().take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
         let pid = self.folder.path().join("data/postmaster.pid");
@@ -170,6 +172,14 @@ impl Server {
     /// Runs statements in `psql` as `postgres`; answers what they print, without its last line's end.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let mut psql = self.client("psql");
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &connection(database), "-c", sql]);
+        String::from_utf8(run(&mut psql)).unwrap().trim_end().to_owned()
+    }
+
+    /// As [`Server::psql`], as a role with [`PASSWORD`].
+    pub fn psql_as(&self, role: &str, database: &str, sql: &str) -> String {
+        let mut psql = self.client("psql");
+        psql.env("PGUSER", role).env("PGPASSWORD", PASSWORD);
         psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &connection(database), "-c", sql]);
         String::from_utf8(run(&mut psql)).unwrap().trim_end().to_owned()
     }
@@ -208,7 +218,7 @@ pub fn quoted(text: &str) -> String {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Some(mut server) = self.process.take() else { return };
+        let Some(mut server) = self.process.lock().unwrap().take() else { return };
         // Stopped by its own id, and waited for, so that the folder can go.
         let stopped = Command::new("kill").arg("-QUIT").arg(server.id().to_string()).status();
         if stopped.is_ok_and(|status| status.success()) {

@@ -2,6 +2,7 @@
 //! one whole pair live?
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -25,7 +26,7 @@ use undoo_engine::{
 use undoo_storage::{Access, Meter};
 
 use crate::{
-    odoo::{files, odoo_zip, readable, write_filestore},
+    odoo::{files, fname, odoo_zip, readable, write_filestore},
     server::{Server, quoted},
 };
 
@@ -33,6 +34,7 @@ use crate::{
 pub struct World<'s> {
     pub server: &'s Server,
     pub folder: tempfile::TempDir,
+    _filestores: tempfile::TempDir,
     pub target: Target,
 }
 
@@ -49,8 +51,10 @@ impl<'s> World<'s> {
     pub fn named(server: &'s Server, database: &str) -> Self {
         server.with_source();
         let folder = tempfile::tempdir().unwrap();
-        readable(folder.path());
-        let root = folder.path().join("filestore");
+        // Every step of a cutover is synced to disk; in memory that costs nothing.
+        let filestores = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        readable(filestores.path());
+        let root = filestores.path().join("filestore");
         fs::create_dir(&root).unwrap();
         let target = Target {
             admin: server.access("postgres"),
@@ -63,7 +67,7 @@ impl<'s> World<'s> {
             name: "the tested target".into(),
             odoo_major: Some(17),
         };
-        Self { server, folder, target }
+        Self { server, folder, _filestores: filestores, target }
     }
 
     /// A target with a live pair that differs from the source in a row and a file.
@@ -81,7 +85,7 @@ impl<'s> World<'s> {
         let row = "INSERT INTO ir_config_parameter (key, value) VALUES ('side', 'replaced')";
         self.server.psql(&self.target.database, row);
         let mut all = files();
-        all.push((crate::odoo::fname(BORN_LATER), BORN_LATER.to_vec()));
+        all.push((fname(BORN_LATER), BORN_LATER.to_vec()));
         write_filestore(&self.live_directory(), &all);
     }
 
@@ -159,7 +163,7 @@ impl<'s> World<'s> {
             .server
             .psql(&self.target.database, "SELECT value FROM ir_config_parameter WHERE key = 'side'");
         assert_eq!(side, "replaced");
-        let file = self.live_directory().join(crate::odoo::fname(BORN_LATER));
+        let file = self.live_directory().join(fname(BORN_LATER));
         assert_eq!(fs::read(file).unwrap(), BORN_LATER);
         for (name, content) in files() {
             assert!(fs::read(self.live_directory().join(&name)).unwrap() == content, "{name} was changed");
@@ -173,36 +177,37 @@ impl<'s> World<'s> {
     }
 
     /// Exactly one whole pair is live; answers which.
-    pub fn whole(&self, id: &RestoreId, services: &Recorder) -> Side {
+    pub async fn whole(&self, id: &RestoreId, services: &Recorder) -> Side {
         let record = self.record(id);
         let State::Live { side } = record.state else { panic!("the record says {:?}", record.state) };
         let other = side.other();
+        let live_name = &self.target.database;
+        let names = [live_name.clone(), parked_database(id, side), parked_database(id, other)];
+        let sql = "SELECT datname::text, oid, datallowconn, pg_get_userbyid(datdba)::text FROM pg_database \
+                   WHERE datname = ANY($1)";
+        let client = self.target.admin.connect("postgres").await.unwrap();
+        let rows = client.query(sql, &[&names.as_slice()]).await.unwrap();
+        let databases: HashMap<String, (u32, bool, String)> =
+            rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect();
         let oid = |side| match side {
             Side::Restored => record.restored_oid,
             Side::Replaced => record.replaced_oid,
         };
-        let text = |oid: Option<u32>| oid.map(|oid| oid.to_string()).unwrap_or_default();
-        assert_eq!(self.oid(&self.target.database), text(oid(side)), "the live name has another database");
-        assert_eq!(self.oid(&parked_database(id, other)), text(oid(other)), "the other side is not parked");
-        assert_eq!(self.oid(&parked_database(id, side)), "");
-        let open = |name: &str| {
-            let sql = format!("SELECT datallowconn FROM pg_database WHERE datname = {}", quoted(name));
-            self.server.psql("postgres", &sql)
-        };
-        if oid(side).is_some() {
-            assert_eq!(open(&self.target.database), "t", "the live database is closed");
-            let owner =
-                format!("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE oid = {}", text(oid(side)));
-            assert_eq!(self.server.psql("postgres", &owner), self.target.owner);
+        let live = databases.get(live_name);
+        assert_eq!(live.map(|found| found.0), oid(side), "the live name has another database");
+        let kept = databases.get(&names[2]);
+        assert_eq!(kept.map(|found| found.0), oid(other), "the other side is not parked");
+        assert_eq!(databases.get(&names[1]), None);
+        if let Some((_, open, owner)) = live {
+            assert!(open, "the live database is closed");
+            assert_eq!(*owner, self.target.owner);
         }
-        if oid(other).is_some() {
-            assert_eq!(open(&parked_database(id, other)), "f", "the kept database is open");
-        }
-        let live = self.live_directory();
-        if live.exists() || oid(side).is_some() {
-            let marker = marker(&live).expect("a marker in the live directory");
+        assert!(kept.is_none_or(|(_, open, _)| !open), "the kept database is open");
+        let directory = self.live_directory();
+        if directory.exists() || oid(side).is_some() {
+            let marker = marker(&directory).expect("a marker in the live directory");
             assert_eq!((marker.restore, marker.side), (*id, side), "the live directory is of the other side");
-            let later = live.join(crate::odoo::fname(BORN_LATER)).exists();
+            let later = directory.join(fname(BORN_LATER)).exists();
             assert!(later == (side == Side::Replaced) || record.parts == Parts::Database);
         }
         let parked = self.home().parked(id, other);
@@ -351,6 +356,6 @@ pub async fn make_live(
 pub async fn cut_over(world: &World<'_>, id: &RestoreId, to: Side) -> Recorder {
     let services = Recorder::default();
     make_live(world, id, to, &services, &Crash::never()).await.unwrap();
-    assert_eq!(world.whole(id, &services), to);
+    assert_eq!(world.whole(id, &services).await, to);
     services
 }

@@ -19,6 +19,7 @@ use crate::{
     cli::{Intent, Restore, Strategy},
     docker,
     place::{Cutover, Place},
+    signature::Signed,
     ui::{self, Ui},
 };
 
@@ -65,13 +66,38 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
         ui.say(&format!("containers of an earlier run stay: {left}"));
     }
     match finish(arguments, &place, &work, &report, ui).await {
-        Ok(end) => show(&end, &report, began, ui),
+        Ok(end) => {
+            let result = json!({
+                "restore": end.record,
+                "report": report,
+                "intent": end.intent,
+                "neutralized": end.neutralized,
+                "held": end.held,
+                "boot": end.boot,
+                "downtime_ms": end.record.downtime_ms,
+                "seconds": began.elapsed().as_secs_f64(),
+            });
+            keep_report(&place, &work, &result, ui).await;
+            show(&end, &report, result, began, ui)
+        }
         Err((failure, staged)) => {
             if staged {
                 discard(&place, &work, ui).await;
             }
             Err(failure)
         }
+    }
+}
+
+/// Signs the report and stores it on the target. The restore stands whether this works or not.
+async fn keep_report(place: &Place, work: &Assignment, result: &serde_json::Value, ui: &Ui) {
+    let keep = async {
+        let report = serde_json::to_value(Signed::new(result)?).unwrap_or_default();
+        let order = Order::KeepReport { target: place.target().clone(), id: work.id, report };
+        place.order::<()>(order, &Ui::quiet()).await
+    };
+    if let Err(failure) = keep.await {
+        ui.say(&format!("the signed report was not stored: {}", failure.problem));
     }
 }
 
@@ -226,19 +252,15 @@ fn intent(arguments: &Restore, report: &Report) -> order::Intent {
     }
 }
 
-fn show(end: &End, report: &Report, began: Instant, ui: &Ui) -> Result<(), Failure> {
+fn show(
+    end: &End,
+    report: &Report,
+    result: serde_json::Value,
+    began: Instant,
+    ui: &Ui,
+) -> Result<(), Failure> {
     ui.settle();
     if ui.is_json() {
-        let result = json!({
-            "restore": end.record,
-            "report": report,
-            "intent": end.intent,
-            "neutralized": end.neutralized,
-            "held": end.held,
-            "boot": end.boot,
-            "downtime_ms": end.record.downtime_ms,
-            "seconds": began.elapsed().as_secs_f64(),
-        });
         ui.tell(Answer::Done { result });
         return Ok(());
     }
