@@ -43,6 +43,8 @@ use crate::{
 const MOVER_MEMORY: u64 = 512 << 20;
 /// Where a backup of this machine stands inside a mover.
 const BACKUP_INSIDE: &str = "/undoo-backup";
+/// A login page that failed so often, while it was asked for several times a second, stays so.
+const HOPELESS_PAGES: usize = 12;
 /// How long Odoo's own neutralize may take.
 const NEUTRALIZE_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -433,6 +435,9 @@ async fn gives_up(booted: &BootedOdoo) -> Problem {
             (_, Ok(log)) if log.contains("Failed to initialize database") => {
                 ("odoo_cannot_load", "Odoo cannot load the restored database")
             }
+            (_, Ok(log)) if failed_pages(&log) >= HOPELESS_PAGES => {
+                ("odoo_page_fails", "Odoo fails to make its login page on the restored database")
+            }
             _ => continue,
         };
         return Problem::new(
@@ -442,6 +447,11 @@ async fn gives_up(booted: &BootedOdoo) -> Problem {
             "the live system is untouched; see that the target's Odoo and addons fit the backup",
         );
     }
+}
+
+/// How often a log says that the login page ended in a server error.
+fn failed_pages(log: &str) -> usize {
+    log.lines().filter(|line| line.contains("\"GET /web/login") && line.contains("\" 500 ")).count()
 }
 
 fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
