@@ -272,8 +272,10 @@ async fn databases(access: &DatabaseAccess, owner: &str) -> Result<Vec<String>> 
     let server = access.connect("postgres").await?;
     let rows = server
         .query(
-            "SELECT datname::text FROM pg_database WHERE pg_get_userbyid(datdba) = $1 AND datallowconn \
-             AND NOT datistemplate AND datname <> 'postgres' ORDER BY 1",
+            // Closed ones too: a cutover that broke off has left the live one so. Parked ones are ours.
+            "SELECT datname::text FROM pg_database WHERE pg_get_userbyid(datdba) = $1 \
+             AND NOT datistemplate AND datname <> 'postgres' \
+             AND datname !~ '^undoo_[0-9a-f]+_(restored|replaced|proof)$' ORDER BY 1",
             &[&owner],
         )
         .await

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    future::Future,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -22,10 +23,9 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, Role, agent as agents, binary,
-    cleanup::{self, Leftover},
+    Docker, DockerEndpoint, Labels, agent as agents, binary, cleanup,
     mover::{self, Bind, ContainerEnd, MoverSpec},
-    odoo::{DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
+    odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
     service::{self, Holder},
     target::{self, OdooContainer},
 };
@@ -43,6 +43,8 @@ use crate::{
 const MOVER_MEMORY: u64 = 512 << 20;
 /// Where a backup of this machine stands inside a mover.
 const BACKUP_INSIDE: &str = "/undoo-backup";
+/// A login page that failed so often, while it was asked for several times a second, stays so.
+const HOPELESS_PAGES: usize = 12;
 /// Age from which a binary of another version is taken for forgotten.
 const UNUSED_BINARY: Duration = Duration::from_secs(3600);
 /// How long Odoo's own neutralize may take.
@@ -122,29 +124,6 @@ impl DockerPlace {
         }
     }
 
-    /// Removes what runs of ours that died have left around this Odoo, and binaries that nobody uses.
-    /// What still runs is left: it holds the target's lock, or is a cutover.
-    ///
-    /// # Errors
-    /// Those of the engine.
-    pub async fn tidy(&self) -> Result<()> {
-        let leftovers = cleanup::list(&self.docker, None).await?;
-        let of_this = |leftover: &&Leftover| leftover.labels.target.as_ref() == Some(&self.odoo.name);
-        let running: BTreeSet<&str> = leftovers
-            .iter()
-            .filter(of_this)
-            .filter(|leftover| leftover.running && leftover.role != Role::Proof.as_str())
-            .map(|leftover| leftover.labels.task.as_str())
-            .collect();
-        for leftover in leftovers.iter().filter(of_this) {
-            if !running.contains(leftover.labels.task.as_str()) {
-                cleanup::remove(&self.docker, &leftover.labels.task, leftover.labels.epoch).await?;
-            }
-        }
-        binary::remove_unused(&self.docker, &self.binary, UNUSED_BINARY).await?;
-        Ok(())
-    }
-
     /// Stops Odoo and what holds sessions or files, for a restore that makes room first.
     ///
     /// # Errors
@@ -153,6 +132,37 @@ impl DockerPlace {
         let mut all = vec![self.odoo.id.clone()];
         all.extend(self.holders().await?.into_iter().map(|holder| holder.id));
         service::stop(&self.docker, &all, Duration::from_secs(30)).await
+    }
+
+    /// Tasks that have containers or networks on this Odoo. Those of restores that died are found among
+    /// them by the target's records; see [`DockerPlace::remove_of`].
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn tasks(&self) -> Result<BTreeSet<String>> {
+        let mut tasks = BTreeSet::new();
+        for found in cleanup::list(&self.docker, None).await? {
+            if found.labels.target.as_ref() == Some(&self.odoo.name) {
+                tasks.insert(found.labels.task);
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// Removes what a restore that is no more has left; a cutover that is under way stays.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn remove_of(&self, task: &str) -> Result<()> {
+        cleanup::remove(&self.docker, task, u64::MAX).await.map(|_| ())
+    }
+
+    /// Removes volumes with the binaries of other versions that nobody has used for an hour.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn remove_old_binaries(&self) -> Result<()> {
+        binary::remove_unused(&self.docker, &self.binary, UNUSED_BINARY).await.map(|_| ())
     }
 
     fn labels(&self, task: &str) -> Labels {
@@ -178,25 +188,39 @@ impl DockerPlace {
     }
 
     async fn run(&self, spec: &MoverSpec, order: &Order, ui: &Ui) -> Result<Value, Failure> {
+        self.run_until(spec, order, ui, std::future::pending()).await
+    }
+
+    /// Runs a mover; it is asked to end when `enough` is ready, or the person interrupts.
+    async fn run_until(
+        &self,
+        spec: &MoverSpec,
+        order: &Order,
+        ui: &Ui,
+        enough: impl Future<Output = ()>,
+    ) -> Result<Value, Failure> {
         let bytes = serde_json::to_vec(order).map_err(|error| {
             Problem::new(Kind::Internal, "order", "an order could not be written", "please report this")
                 .caused_by(error)
         })?;
         let cancel = CancellationToken::new();
-        let on_signal = cancel.clone();
-        let watch = tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                on_signal.cancel();
-            }
-        });
         let mut outcome = None;
         let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
             Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => outcome = answer.outcome(),
             Ok(answer) => ui.tell(answer),
             Err(_) => tracing::warn!(line, "a mover said something that is no answer"),
         };
-        let end = mover::run(&self.docker, spec, &self.binary, &bytes, listen, &cancel).await;
-        watch.abort();
+        let end = {
+            let mut mover =
+                std::pin::pin!(mover::run(&self.docker, spec, &self.binary, &bytes, listen, &cancel));
+            tokio::select! {
+                end = &mut mover => end,
+                () = async { tokio::select! { () = enough => {}, () = interrupted() => {} } } => {
+                    cancel.cancel();
+                    mover.await
+                }
+            }
+        };
         let end = end?;
         outcome.unwrap_or_else(|| Err(died(&end).into()))
     }
@@ -316,7 +340,14 @@ impl DockerPlace {
             database: clone,
             patience: Patience { attempts: 90, interval_ms: 2000 },
         };
-        let outcome = self.run(&spec, &order, ui).await;
+        let mut hopeless = None;
+        let probed = self.run_until(&spec, &order, ui, async { hopeless = Some(gives_up(&booted).await) });
+        let probed = probed.await;
+        // Why Odoo gave up says more than that its page did not come.
+        let outcome = match hopeless {
+            Some(problem) => Err(problem.into()),
+            None => probed,
+        };
         let log = if outcome.is_err() { booted.log_tail().await.ok() } else { None };
         booted.remove().await?;
         network.remove().await?;
@@ -394,6 +425,43 @@ impl DockerPlace {
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
     }
+}
+
+/// Ends when the person interrupts.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Ends when a booting Odoo will not answer any more, so that nobody waits for the page of an Odoo that
+/// has said it cannot load its database.
+async fn gives_up(booted: &BootedOdoo) -> Problem {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (code, what) = match (booted.address().await, booted.log_tail().await) {
+            (Ok(None), _) => ("odoo_ended", "Odoo ended instead of booting on the restored database"),
+            // odoo/service/server.py, preload_registries, in every version from 8 on.
+            (_, Ok(log)) if log.contains("Failed to initialize database") => {
+                ("odoo_cannot_load", "Odoo cannot load the restored database")
+            }
+            (_, Ok(log)) if failed_pages(&log) >= HOPELESS_PAGES => {
+                ("odoo_page_fails", "Odoo fails to make its login page on the restored database")
+            }
+            _ => continue,
+        };
+        return Problem::new(
+            Kind::NotProven,
+            code,
+            what,
+            "the live system is untouched; see that the target's Odoo and addons fit the backup",
+        );
+    }
+}
+
+/// How often a log says that the login page ended in a server error.
+fn failed_pages(log: &str) -> usize {
+    log.lines().filter(|line| line.contains("\"GET /web/login") && line.contains("\" 500 ")).count()
 }
 
 fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {

@@ -7,7 +7,7 @@ use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 use undoo_engine::{
     health::Answered,
     order::{Failure, Target},
-    orders::Order,
+    orders::{Listed, Order},
     record::Record,
     restore::Assignment,
 };
@@ -103,15 +103,34 @@ impl Place {
         }
     }
 
-    /// Clears away what dead runs have left around the target.
+    /// Restores whose commands died and left containers or networks here, by their records. To be asked
+    /// before a restore is staged, which settles them.
+    ///
+    /// # Errors
+    /// Those of Docker and of the target.
+    pub async fn dead(&self) -> Result<Vec<String>, Failure> {
+        let Self::Docker(place) = self else { return Ok(Vec::new()) };
+        let tasks = place.tasks().await?;
+        // What only looks has no record and is gone in a moment.
+        if tasks.iter().all(|task| task.parse::<RestoreId>().is_err()) {
+            return Ok(Vec::new());
+        }
+        let order = Order::List { target: self.target().clone() };
+        let listed: Vec<Listed> = self.order(order, &Ui::quiet()).await?;
+        let known = listed.iter().map(|listed| listed.record.id.to_string());
+        Ok(known.filter(|id| tasks.contains(id)).collect())
+    }
+
+    /// Removes what these restores left, once another restore has been staged in their place.
     ///
     /// # Errors
     /// Those of Docker.
-    pub async fn tidy(&self) -> Result<()> {
-        match self {
-            Self::Docker(place) => place.tidy().await,
-            Self::Direct(_) => Ok(()),
+    pub async fn bury(&self, dead: &[String]) -> Result<()> {
+        let Self::Docker(place) = self else { return Ok(()) };
+        for task in dead {
+            place.remove_of(task).await?;
         }
+        place.remove_old_binaries().await
     }
 
     /// Stops what runs on the target, for a restore that makes room first.

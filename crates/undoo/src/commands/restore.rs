@@ -39,9 +39,6 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
     if work.options.parts == Parts::Filestore {
         return files_only(arguments, &place, work, ui).await;
     }
-    if let Err(problem) = place.tidy().await {
-        ui.say(&format!("what earlier runs left was not all removed: {problem}"));
-    }
     let backup = docker::storage(&arguments.backup)?;
     let name = backup.0.location().to_string();
     if arguments.strategy == Strategy::StopFirst {
@@ -57,6 +54,7 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
             place.stop().await?;
         }
     }
+    let dead = place.dead().await?;
     let staged = place.order::<Report>(Order::Stage { backup, name, work: work.clone() }, ui).await;
     let report = match staged {
         Ok(report) => report,
@@ -68,6 +66,10 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
             return Err(failure);
         }
     };
+    // Staging has swept their pairs away, so that nothing of them is at work any more.
+    if let Err(left) = place.bury(&dead).await {
+        ui.say(&format!("containers of an earlier run stay: {left}"));
+    }
     match finish(arguments, &place, &work, &report, ui).await {
         Ok(end) => {
             let result = json!({
