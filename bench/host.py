@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,6 +82,19 @@ def recipe(*parts):
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:12]
 
 
+def free_port():
+    """A port far from 8069, which the next instance that someone starts takes while ours is stopped; and
+    below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
 class Instance:
     """A real Odoo 19 with PostgreSQL 15 in default settings, in two containers of dev/demo-instance.
 
@@ -97,7 +112,7 @@ class Instance:
     def __enter__(self):
         atexit.register(self.down)
         self.down()
-        self.url = run(PROJECT / "dev/demo-instance", "up", self.name, "--modules", self.modules)
+        self.url = run(PROJECT / "dev/demo-instance", "up", self.name, "--modules", self.modules, "--port", free_port())
         return self
 
     def __exit__(self, *_):

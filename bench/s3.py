@@ -61,10 +61,11 @@ class Server:
         self.process = subprocess.Popen(
             # It ends with us, however we end.
             ["setpriv", "--pdeathsig", "KILL", weed, "server", "-dir=data", f"-ip={HOST}", f"-ip.bind={HOST}", "-volume.max=0", "-filer", "-s3",
-             "-s3.config=s3.json", "-s3.iam=false", "-master.volumeSizeLimitMB=1024", "-master.electionTimeout=1s",
-             "-master.heartbeatInterval=100ms", *(f"-{name}={port}" for name, port in zip(names, ports))],
+             "-s3.config=s3.json", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+             "-master.volumeSizeLimitMB=1024", "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", *(f"-{name}={port}" for name, port in zip(names, ports))],
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=open(f"{self.folder}/log", "w"), stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 60
+        why = "it ended"
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 urllib.request.urlopen(f"{self.url}/healthz", timeout=2).close()
@@ -72,9 +73,12 @@ class Server:
                 # The first write is slow: it makes the volumes.
                 self.curl("-T", __file__, f"{self.url}/{BUCKET}/warm")
                 return
-            except (urllib.error.URLError, OSError, Failed):
+            except (urllib.error.URLError, OSError, Failed) as error:
+                why = error
                 time.sleep(0.3)
-        raise Failed("SeaweedFS", "it does not answer", f"read {self.folder}/log")
+        with open(f"{self.folder}/log", errors="replace") as log:
+            words = log.read().splitlines()[-1:] or ["it said nothing"]
+        raise Failed("SeaweedFS", f"{why}; its last words: {words[0]}", "run it by hand as bench/s3.py does")
 
     def __exit__(self, *_):
         if self.process and self.process.poll() is None:
