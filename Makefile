@@ -20,7 +20,7 @@ test: ## Set up, then run lint, the fuzzers for a short time, and every test
 lint: ## Check the format, clippy's findings, and the rules of this repository (dev/tidy)
 	@dev/setup build
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --keep-going -- -D warnings
 	dev/tidy
 
 demo: ## Break a real Odoo, restore it, undo that, restore again; prints the proof and the URL

@@ -75,6 +75,7 @@ class Work:
 
     An answer's time counts from when its question was due, so that a slow one makes those behind it slow
     too, as it does for people who wait. Failures are counted, and count as the time-out.
+    `times` has, per kind of question, when each was due (time.monotonic) and how long it took.
     """
 
     RATE = 4
@@ -83,7 +84,7 @@ class Work:
     def __init__(self, url, database, password="admin"):
         self.host = urllib.parse.urlsplit(url).netloc
         self.database, self.password = database, password
-        self.times, self.failed = {"login": [], "write": []}, 0
+        self.times = {}
         self.ended = threading.Event()
         self.user = self.call("common", "login", database, "admin", password)
         if not self.user:
@@ -127,15 +128,14 @@ class Work:
         while not self.ended.wait(max(0.0, due - time.monotonic())):
             try:
                 action()
-                self.times[name].append(time.monotonic() - due)
+                self.times[name].append((due, time.monotonic() - due))
             except (OSError, http.client.HTTPException, RuntimeError, ValueError):
-                self.failed += 1
-                self.times[name].append(float(self.TIMEOUT))
+                self.times[name].append((due, float(self.TIMEOUT)))
             due += 1 / self.RATE
 
     def __enter__(self):
         self.ended.clear()
-        self.times, self.failed = {"login": [], "write": []}, 0
+        self.times = {"login": [], "write": []}
         self.threads = [threading.Thread(target=self.repeat, args=each, daemon=True)
                         for each in (("login", self.login, 0), ("write", self.write, 0.5 / self.RATE))]
         for thread in self.threads:
@@ -147,7 +147,9 @@ class Work:
         for thread in self.threads:
             thread.join(self.TIMEOUT + 5)
 
-    def result(self):
-        """Milliseconds, and how many answers they come from."""
-        return {name: round(1000 * p95(times), 1) for name, times in self.times.items()} | {
-            "answers": sum(map(len, self.times.values())), "failed": self.failed}
+    def result(self, since=float("-inf"), until=float("inf")):
+        """Milliseconds of what was due in that time, and how many answers and failures they come from."""
+        chosen = {name: [took for due, took in times if since <= due < until] for name, times in self.times.items()}
+        every = [took for times in chosen.values() for took in times]
+        return {name: round(1000 * p95(times), 1) for name, times in chosen.items()} | {
+            "answers": len(every), "failed": sum(took >= self.TIMEOUT for took in every)}

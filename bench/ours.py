@@ -46,7 +46,7 @@ def find(value, name):
 
 
 def command(*arguments, environment=None):
-    """Runs it; answers the seconds it took, of each phase too, and its last line."""
+    """Runs it; answers the seconds it took, the phases with when each began (time.monotonic), its last line."""
     arguments = [str(each) for each in (program(), *arguments)]
     say(" ".join(arguments))
     began = time.monotonic()
@@ -56,13 +56,12 @@ def command(*arguments, environment=None):
         watch = threading.Timer(PATIENCE, process.kill)
         watch.start()
         for line in process.stdout:
-            now = time.monotonic() - began
             try:
                 last = json.loads(line)
             except ValueError:
                 continue
             if last.get("answer") == "phase":
-                phases.append((last["phase"], now))
+                phases.append((last["phase"], time.monotonic()))
         process.wait()
         watch.cancel()
         errors.seek(0)
@@ -72,24 +71,37 @@ def command(*arguments, environment=None):
         cause = " / ".join(filter(None, [last.get("message"), last.get("remedy"), error.strip()[-500:]]))
         codes = ", ".join(each["code"] for each in last.get("findings") or [])
         raise Failed(" ".join(arguments), f"exit {process.returncode}: {cause} {codes}", "run that command by hand")
-    ends = [at for _, at in phases[1:]] + [seconds]
-    steps = {}
-    for (phase, at), end in zip(phases, ends):
-        steps[phase] = round(steps.get(phase, 0) + end - at, 3)
-    return seconds, steps, last
+    return seconds, [("start", began)] + phases + [("end", began + seconds)], last
+
+
+def steps(phases):
+    """Seconds of each phase."""
+    taken = {}
+    for (phase, begin), (_, end) in zip(phases, phases[1:]):
+        taken[phase] = round(taken.get(phase, 0) + end - begin, 3)
+    return taken
+
+
+def loading(phases):
+    """When rows and indexes were loaded: from the first such phase to the end of the last."""
+    spans = [(begin, end) for (phase, begin), (_, end) in zip(phases, phases[1:]) if phase in ("data", "post_data")]
+    if not spans:
+        raise Failed("undoo restore", "it told of no phase data or post_data", "adapt bench/ours.py")
+    return min(spans)[0], max(spans)[1]
 
 
 def load(instance, dump, database):
     """Loads a plain or custom dump into a new database; answers seconds from the first statement to the
-    end of ANALYZE, as the command itself reports them, and the whole command's beside it."""
-    wall, steps, last = command("restore", dump, "--into", f"docker:{instance.odoo}", "--database", database, *LOAD)
+    end of ANALYZE, as the command itself reports them, the whole command's, and when that loading was."""
+    wall, phases, last = command("restore", dump, "--into", f"docker:{instance.odoo}", "--database", database, *LOAD)
     loaded = find(last, "loaded")
     if not loaded:
         raise Failed("undoo restore", "its last line has no `loaded`", "adapt bench/ours.py")
-    return {"seconds": loaded["data_seconds"] + loaded["post_data_seconds"], "command_seconds": wall, "steps": steps}
+    return {"seconds": loaded["data_seconds"] + loaded["post_data_seconds"], "command_seconds": wall,
+            "steps": steps(phases)}, loading(phases)
 
 
 def restore(instance, address, environment):
     """A whole restore into a running instance; answers the seconds of the command."""
-    wall, steps, last = command("restore", address, "--into", f"docker:{instance.odoo}", *RESTORE, environment=environment)
-    return {"seconds": wall, "steps": steps, "own_downtime_seconds": (find(last, "downtime_ms") or 0) / 1000}
+    wall, phases, last = command("restore", address, "--into", f"docker:{instance.odoo}", *RESTORE, environment=environment)
+    return {"seconds": wall, "steps": steps(phases), "own_downtime_seconds": (find(last, "downtime_ms") or 0) / 1000}

@@ -102,11 +102,12 @@ impl Home {
     /// # Errors
     /// `Unavailable` when the file system refuses: the step must not be taken then.
     pub fn journal<T: Serialize>(&self, id: &RestoreId, entry: &T) -> Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
         let path = self.restore(id).join("journal.jsonl");
         let write = || -> io::Result<()> {
             let mut line = serde_json::to_vec(entry)?;
             line.push(b'\n');
-            let mut file = File::options().create(true).append(true).open(&path)?;
+            let mut file = File::options().create(true).append(true).mode(0o600).open(&path)?;
             file.write_all(&line)?;
             file.sync_all()
         };

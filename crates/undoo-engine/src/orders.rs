@@ -18,6 +18,9 @@ use crate::{
     source, swap,
 };
 
+/// File of the restore's directory that holds its signed report.
+const SIGNED_REPORT: &str = "report.signed.json";
+
 /// What a mover is told to do.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
@@ -82,6 +85,22 @@ pub enum Order {
     List {
         /// The target.
         target: Target,
+    },
+    /// Store the signed report of a restore that has ended.
+    KeepReport {
+        /// The target.
+        target: Target,
+        /// The restore.
+        id: RestoreId,
+        /// The report, signed by whoever ordered the restore.
+        report: Value,
+    },
+    /// Hand out the signed report of a restore, or of the newest one.
+    Report {
+        /// The target.
+        target: Target,
+        /// The restore.
+        id: Option<RestoreId>,
     },
     /// Say what the newest restore's undo would do. Answers an [`UndoPlan`].
     PlanUndo {
@@ -170,6 +189,11 @@ pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, F
         }
         Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
         Order::List { target } => value(&list(&target)?)?,
+        Order::KeepReport { target, id, report } => {
+            Home::of(&target.filestore_root).write(&id, SIGNED_REPORT, &report)?;
+            Value::Null
+        }
+        Order::Report { target, id } => signed_report(&target, id)?,
         Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
         Order::Purge { target, id } => value(&purge(&target, id).await?)?,
         Order::Databases { access, owner } => value(&databases(&access, &owner).await?)?,
@@ -229,6 +253,21 @@ pub fn newest(target: &Target) -> Result<Record> {
     })
 }
 
+fn signed_report(target: &Target, id: Option<RestoreId>) -> Result<Value> {
+    let id = match id {
+        Some(id) => id,
+        None => newest(target)?.id,
+    };
+    Home::of(&target.filestore_root).read(&id, SIGNED_REPORT)?.ok_or_else(|| {
+        Problem::new(
+            Kind::Missing,
+            "no_report",
+            format!("{} has no signed report of restore {id}", target.name),
+            "`undoo list` shows the restores; one that did not end well has none",
+        )
+    })
+}
+
 async fn databases(access: &DatabaseAccess, owner: &str) -> Result<Vec<String>> {
     let server = access.connect("postgres").await?;
     let rows = server
@@ -249,6 +288,14 @@ async fn plan_undo(target: &Target) -> Result<UndoPlan> {
         // Whatever direction it broke off in, undoing means the pair that was there before.
         _ => Side::Replaced,
     };
+    if record.state == (State::Live { side: Side::Restored }) && record.replaced_oid.is_none() {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "replaced_nothing",
+            format!("restore {} put nothing aside that could come back", record.id),
+            "restore another backup instead, or drop the database in Odoo's database manager",
+        ));
+    }
     let written = match (record.state, record.swapped) {
         (State::Live { .. }, Some(since)) => pairs::written_since(target, since).await?,
         _ => Vec::new(),

@@ -145,7 +145,11 @@ pub async fn stage(
     let _locked = swap::lock(&work.target).await?;
     // First, since what died may hold the room that the plan looks for.
     pairs::sweep(&work.target, &home).await?;
-    let plan = plan(work, &backup, audience).await?;
+    let plan = match work.options.strategy {
+        Strategy::Beside => plan(work, &backup, audience).await?,
+        // What is to be dropped is not dropped for a dump that will not be taken.
+        Strategy::StopFirst { .. } => plan_with_dump(work, &backup, audience).await?,
+    };
     stop_at(&plan.findings, &work.options.accept)?;
     let mut record = Record {
         id: work.id,
@@ -522,6 +526,14 @@ pub async fn discard(target: &Target, id: &RestoreId) -> Result<()> {
 pub async fn release(target: &Target, record: &Record) -> Result<(u64, u64)> {
     let home = Home::of(&target.filestore_root);
     let held: HeldOutgoing = home.read(&record.id, HELD)?.unwrap_or_default();
+    if record.state != (State::Live { side: Side::Restored }) {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "not_live",
+            format!("what restore {} holds is in its restored pair, which is not live", record.id),
+            "bring that pair back first (`undoo undo`), or leave it held",
+        ));
+    }
     if held.is_empty() {
         return Err(Problem::new(
             Kind::Missing,

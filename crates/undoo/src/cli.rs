@@ -43,6 +43,8 @@ pub enum Command {
     Verify(OnTarget),
     /// List the restores of a target and the pairs that are kept for undo.
     List(OnTarget),
+    /// Show a restore's signed report, and whether its signature holds.
+    Report(Report),
     /// Release the mail and crons that a restore holds.
     Release(OnTarget),
     /// Remove kept pairs whose undo window is over.
@@ -204,6 +206,17 @@ pub struct Undo {
     /// Answer yes to the question.
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// `undoo report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Where.
+    #[command(flatten)]
+    pub on: OnTarget,
+    /// One restore's report instead of the newest one's.
+    #[arg(long, value_name = "ID")]
+    pub restore: Option<String>,
 }
 
 /// `undoo purge`

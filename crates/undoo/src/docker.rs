@@ -2,6 +2,7 @@
 //! detached agent.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -21,7 +22,8 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, agent as agents, binary,
+    Docker, DockerEndpoint, Labels, Role, agent as agents, binary,
+    cleanup::{self, Leftover},
     mover::{self, Bind, ContainerEnd, MoverSpec},
     odoo::{DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
     service::{self, Holder},
@@ -41,6 +43,8 @@ use crate::{
 const MOVER_MEMORY: u64 = 512 << 20;
 /// Where a backup of this machine stands inside a mover.
 const BACKUP_INSIDE: &str = "/undoo-backup";
+/// Age from which a binary of another version is taken for forgotten.
+const UNUSED_BINARY: Duration = Duration::from_secs(3600);
 /// How long Odoo's own neutralize may take.
 const NEUTRALIZE_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -116,6 +120,29 @@ impl DockerPlace {
                 "say which: --database NAME",
             )),
         }
+    }
+
+    /// Removes what runs of ours that died have left around this Odoo, and binaries that nobody uses.
+    /// What still runs is left: it holds the target's lock, or is a cutover.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn tidy(&self) -> Result<()> {
+        let leftovers = cleanup::list(&self.docker, None).await?;
+        let of_this = |leftover: &&Leftover| leftover.labels.target.as_ref() == Some(&self.odoo.name);
+        let running: BTreeSet<&str> = leftovers
+            .iter()
+            .filter(of_this)
+            .filter(|leftover| leftover.running && leftover.role != Role::Proof.as_str())
+            .map(|leftover| leftover.labels.task.as_str())
+            .collect();
+        for leftover in leftovers.iter().filter(of_this) {
+            if !running.contains(leftover.labels.task.as_str()) {
+                cleanup::remove(&self.docker, &leftover.labels.task, leftover.labels.epoch).await?;
+            }
+        }
+        binary::remove_unused(&self.docker, &self.binary, UNUSED_BINARY).await?;
+        Ok(())
     }
 
     /// Stops Odoo and what holds sessions or files, for a restore that makes room first.

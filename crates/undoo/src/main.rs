@@ -8,6 +8,7 @@ mod docker;
 mod mover;
 mod place;
 mod relay;
+mod signature;
 mod ui;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Restore(restore) => restore.json,
         Command::Undo(undo) => undo.on.json,
         Command::Purge(purge) => purge.on.json,
+        Command::Report(report) => report.on.json,
         Command::Resume(on) | Command::Verify(on) | Command::List(on) | Command::Release(on) => on.json,
         Command::Mover | Command::CutoverAgent => true,
     }

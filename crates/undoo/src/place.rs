@@ -103,6 +103,17 @@ impl Place {
         }
     }
 
+    /// Clears away what dead runs have left around the target.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn tidy(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.tidy().await,
+            Self::Direct(_) => Ok(()),
+        }
+    }
+
     /// Stops what runs on the target, for a restore that makes room first.
     ///
     /// # Errors

@@ -73,19 +73,7 @@ impl<S: Services> Swap<'_, S> {
     pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
         let locked = lock(self.target).await?;
         let server = locked.server();
-        // Before the lock was taken, the caller's record may have become an old one.
-        record.refuse_if_fenced(self.home)?;
-        let settled = match record.state {
-            State::Staged => Some(Side::Replaced),
-            State::Live { side } => Some(side),
-            State::Swapping { .. } => None,
-            State::Staging | State::Purged => return Err(nothing_kept(record)),
-        };
-        self.expect_pair(server, record, to).await?;
-        if let Some(side) = settled {
-            databases::expect_live(server, record, side).await?;
-            directories::claim_live(self.target, record, side)?;
-        }
+        self.refuse_the_impossible(server, record, to).await?;
         match self.drive(server, record, to).await {
             Ok(()) => Ok(()),
             Err(problem)
@@ -109,8 +97,24 @@ impl<S: Services> Swap<'_, S> {
         }
     }
 
-    /// What cannot end in a whole pair is not begun.
-    async fn expect_pair(&self, server: &Client, record: &Record, to: Side) -> Result<()> {
+    /// Nothing has been touched yet: what cannot end in a whole pair is not begun. Then the live directory
+    /// is marked as the side that it is.
+    async fn refuse_the_impossible(&self, server: &Client, record: &Record, to: Side) -> Result<()> {
+        // Before the lock was taken, the caller's record may have become an old one.
+        record.refuse_if_fenced(self.home)?;
+        let side_now = match record.state {
+            State::Staged => Some(Side::Replaced),
+            State::Live { side } => Some(side),
+            State::Swapping { .. } => None,
+            State::Staging | State::Purged => {
+                return Err(Problem::new(
+                    Kind::Conflict,
+                    "no_pair",
+                    format!("restore {} of \"{}\" has no two pairs to swap", record.id, record.database),
+                    "`undoo list` shows which restores can go either way",
+                ));
+            }
+        };
         if to == Side::Replaced && !self.has_way_back(record)? {
             return Err(Problem::new(
                 Kind::Conflict,
@@ -119,9 +123,9 @@ impl<S: Services> Swap<'_, S> {
                 "restore another backup instead",
             ));
         }
-        let (restored, replaced) = databases::places(server, record).await?;
-        let place = if to == Side::Restored { restored } else { replaced };
-        if databases::oid(record, to).is_some() && place == Place::Absent {
+        let places = databases::places(server, record).await?;
+        let of = |side| if side == Side::Restored { places.0 } else { places.1 };
+        if databases::oid(record, to).is_some() && of(to) == Place::Absent {
             return Err(Problem::new(
                 Kind::Missing,
                 "pair_missing",
@@ -129,7 +133,9 @@ impl<S: Services> Swap<'_, S> {
                 "someone dropped it; restore a backup instead",
             ));
         }
-        Ok(())
+        let Some(side) = side_now else { return Ok(()) };
+        databases::expect_live(server, record, side).await?;
+        directories::claim_live(self.target, record, side)
     }
 
     /// Whether the side that was live before still exists: not where it was dropped to make room.
@@ -193,15 +199,6 @@ impl<S: Services> Swap<'_, S> {
         let (restored_directory, replaced_directory) = directories::places(self.target, self.home, record);
         Ok(Observed { restored_database, replaced_database, restored_directory, replaced_directory })
     }
-}
-
-fn nothing_kept(record: &Record) -> Problem {
-    Problem::new(
-        Kind::Missing,
-        "nothing_kept",
-        format!("restore {} has no second pair to swap with", record.id),
-        "`undoo list` shows what there is",
-    )
 }
 
 /// File of the restore's directory with the properties of a live database that was dropped first.

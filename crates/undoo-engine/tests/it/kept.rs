@@ -54,7 +54,7 @@ async fn what_is_purged_cannot_be_undone_and_what_is_live_stays_untouched_by_try
     let services = Recorder::default();
     for side in [Side::Replaced, Side::Restored] {
         let problem = make_live(&world, &id, side, &services, &Crash::never()).await.unwrap_err();
-        assert_eq!(problem.code, "nothing_kept");
+        assert_eq!(problem.code, "no_pair");
     }
     assert!(services.calls.lock().unwrap().is_empty(), "services were stopped for nothing");
     assert_eq!(world.record(&id).state, State::Purged);

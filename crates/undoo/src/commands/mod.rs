@@ -26,6 +26,7 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Verify(arguments) => verify::run(&arguments, ui).await,
         Command::List(arguments) => keep::list(&arguments, ui).await,
         Command::Release(arguments) => keep::release(&arguments, ui).await,
+        Command::Report(arguments) => keep::report(&arguments, ui).await,
         Command::Purge(arguments) => keep::purge(&arguments, ui).await,
         // Dispatched before: they have no person to talk to.
         Command::Mover | Command::CutoverAgent => Ok(()),

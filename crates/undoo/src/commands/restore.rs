@@ -19,6 +19,7 @@ use crate::{
     cli::{Intent, Restore, Strategy},
     docker,
     place::{Cutover, Place},
+    signature::Signed,
     ui::{self, Ui},
 };
 
@@ -38,10 +39,18 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
     if work.options.parts == Parts::Filestore {
         return files_only(arguments, &place, work, ui).await;
     }
+    if let Err(problem) = place.tidy().await {
+        ui.say(&format!("what earlier runs left was not all removed: {problem}"));
+    }
     let backup = docker::storage(&arguments.backup)?;
     let name = backup.0.location().to_string();
     if arguments.strategy == Strategy::StopFirst {
         let database = &place.target().database;
+        let order = Order::Plan { backup: docker::storage(&arguments.backup)?, work: work.clone() };
+        let plan: Plan = place.order(order, ui).await?;
+        if let Some(failure) = Failure::of(&plan.findings, &work.options.accept) {
+            return Err(failure);
+        }
         if arguments.drop_live.as_ref() == Some(database) {
             let question = format!("Stop Odoo and drop \"{database}\" now? This cannot be undone.");
             confirm(&question, arguments.yes, ui)?;
@@ -60,13 +69,38 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
         }
     };
     match finish(arguments, &place, &work, &report, ui).await {
-        Ok(end) => show(&end, &report, began, ui),
+        Ok(end) => {
+            let result = json!({
+                "restore": end.record,
+                "report": report,
+                "intent": end.intent,
+                "neutralized": end.neutralized,
+                "held": end.held,
+                "boot": end.boot,
+                "downtime_ms": end.record.downtime_ms,
+                "seconds": began.elapsed().as_secs_f64(),
+            });
+            keep_report(&place, &work, &result, ui).await;
+            show(&end, &report, result, began, ui)
+        }
         Err((failure, staged)) => {
             if staged {
                 discard(&place, &work, ui).await;
             }
             Err(failure)
         }
+    }
+}
+
+/// Signs the report and stores it on the target. The restore stands whether this works or not.
+async fn keep_report(place: &Place, work: &Assignment, result: &serde_json::Value, ui: &Ui) {
+    let keep = async {
+        let report = serde_json::to_value(Signed::new(result)?).unwrap_or_default();
+        let order = Order::KeepReport { target: place.target().clone(), id: work.id, report };
+        place.order::<()>(order, &Ui::quiet()).await
+    };
+    if let Err(failure) = keep.await {
+        ui.say(&format!("the signed report was not stored: {}", failure.problem));
     }
 }
 
@@ -120,35 +154,68 @@ async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) 
     } else {
         show_plan(arguments, place, &plan, &place.holders().await?);
     }
-    Failure::of(&plan.findings, &accepted).map_or(Ok(()), Err)
+    // Each was shown with the plan.
+    let stands = Failure::of(&plan.findings, &accepted);
+    stands.map_or(Ok(()), |failure| Err(Failure { findings: Vec::new(), ..failure }))
 }
 
 fn show_plan(arguments: &Restore, place: &Place, plan: &Plan, holders: &[String]) {
     let target = place.target();
     println!("Plan: restore {} into database \"{}\" of {}", arguments.backup, target.database, target.name);
-    println!(
-        "  1. load it beside as a staged database that no Odoo sees (PostgreSQL {})",
-        plan.cluster.version
-    );
-    println!("  2. stage its files, linking those that are there already");
-    println!("  3. count every table, match every attachment, boot Odoo on a clone");
-    match &plan.cluster.live {
-        Some(live) => {
-            let others =
-                if holders.is_empty() { String::new() } else { format!(" and {}", holders.join(", ")) };
-            println!("  4. stop Odoo{others} and end the other sessions ({} now)", live.sessions.len());
-            println!(
-                "  5. rename: the restored pair goes live, the replaced one ({}) is kept {} h for undo",
-                bytes(live.bytes.unsigned_abs()),
-                arguments.undo_window
-            );
-        }
-        None => println!("  4. rename it to \"{}\", which is a new database", target.database),
+    for (number, step) in steps(arguments, place, plan, holders).iter().enumerate() {
+        println!("  {}. {step}", number + 1);
     }
-    println!("  6. start Odoo and wait for its login page; swap back if it does not come");
     for finding in &plan.findings {
         println!("{}", ui::finding_lines(finding));
     }
+}
+
+/// What a restore with these arguments would do, in order.
+fn steps(arguments: &Restore, place: &Place, plan: &Plan, holders: &[String]) -> Vec<String> {
+    let database = &place.target().database;
+    if arguments.filestore_only {
+        return vec![
+            "fetch the files that the live filestore does not have whole, and hash each".into(),
+            "add them; a live file that is not what its name says is kept aside; nothing else is touched"
+                .into(),
+        ];
+    }
+    let others = if holders.is_empty() { String::new() } else { format!(" and {}", holders.join(", ")) };
+    let stop_first = arguments.strategy == Strategy::StopFirst;
+    let mut steps = Vec::new();
+    if stop_first {
+        steps.push(format!("stop Odoo{others} and drop the live \"{database}\": this cannot be undone"));
+    }
+    steps.push(format!(
+        "load it as a staged database that no Odoo sees (PostgreSQL {})",
+        plan.cluster.version
+    ));
+    steps.push(if arguments.database_only {
+        "link the live files for it".into()
+    } else {
+        "stage its files, linking those that are there already".to_owned()
+    });
+    steps.push("count every table and match every attachment".into());
+    if place.has_odoo() && !arguments.no_boot {
+        steps.push("boot Odoo on a clone of it".into());
+    }
+    match &plan.cluster.live {
+        Some(live) if !stop_first => {
+            steps.push(format!("stop Odoo{others} and end the other sessions ({} now)", live.sessions.len()));
+            steps.push(format!(
+                "rename: the restored pair goes live, the replaced one ({}) is kept {} h for undo",
+                bytes(live.bytes.unsigned_abs()),
+                arguments.undo_window
+            ));
+        }
+        _ => steps.push(format!("rename it to \"{database}\"")),
+    }
+    steps.push(if arguments.no_auto_rollback {
+        "start Odoo and wait for its login page".into()
+    } else {
+        "start Odoo and wait for its login page; swap back if it does not come".to_owned()
+    });
+    steps
 }
 
 /// How a restore ended.
@@ -221,19 +288,15 @@ fn intent(arguments: &Restore, report: &Report) -> order::Intent {
     }
 }
 
-fn show(end: &End, report: &Report, began: Instant, ui: &Ui) -> Result<(), Failure> {
+fn show(
+    end: &End,
+    report: &Report,
+    result: serde_json::Value,
+    began: Instant,
+    ui: &Ui,
+) -> Result<(), Failure> {
     ui.settle();
     if ui.is_json() {
-        let result = json!({
-            "restore": end.record,
-            "report": report,
-            "intent": end.intent,
-            "neutralized": end.neutralized,
-            "held": end.held,
-            "boot": end.boot,
-            "downtime_ms": end.record.downtime_ms,
-            "seconds": began.elapsed().as_secs_f64(),
-        });
         ui.tell(Answer::Done { result });
         return Ok(());
     }

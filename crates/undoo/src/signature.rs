@@ -1,0 +1,129 @@
+//! Signed reports: who restored what can be shown later, and a changed report shows that it was.
+//!
+//! The key belongs to the person or service that runs the command. It is made at first use, readable by
+//! its owner only, and never leaves the machine.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use undoo_core::{Kind, Problem, Result};
+
+/// A report and the signature of its text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Signed {
+    /// The report as JSON text: these very bytes are what is signed.
+    pub report: String,
+    /// Public half of the key, hexadecimal (Ed25519, RFC 8032).
+    pub public_key: String,
+    /// The signature, hexadecimal.
+    pub signature: String,
+}
+
+impl Signed {
+    /// Signs a report with this machine's key.
+    ///
+    /// # Errors
+    /// `Unavailable` when the key can be neither read nor made.
+    pub fn new(report: &impl Serialize) -> Result<Self> {
+        let report = serde_json::to_string(report).map_err(|error| {
+            Problem::new(Kind::Internal, "report", "the report could not be written", "please report this")
+                .caused_by(error)
+        })?;
+        let key = key(&key_path()?)?;
+        let signature = key.sign(report.as_bytes());
+        Ok(Self {
+            report,
+            public_key: hex::encode(key.verifying_key().to_bytes()),
+            signature: hex::encode(signature.to_bytes()),
+        })
+    }
+
+    /// Whether the report is what its key has signed.
+    pub fn holds(&self) -> bool {
+        let check = || -> Option<bool> {
+            let key: [u8; 32] = hex::decode(&self.public_key).ok()?.try_into().ok()?;
+            let signature: [u8; 64] = hex::decode(&self.signature).ok()?.try_into().ok()?;
+            let key = VerifyingKey::from_bytes(&key).ok()?;
+            Some(key.verify(self.report.as_bytes(), &Signature::from_bytes(&signature)).is_ok())
+        };
+        check().unwrap_or(false)
+    }
+}
+
+fn key_path() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("UNDOO_SIGNING_KEY") {
+        return Ok(path.into());
+    }
+    let home = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
+        .ok_or_else(|| {
+            Problem::new(
+                Kind::Invalid,
+                "no_home",
+                "neither HOME nor XDG_CONFIG_HOME says where the signing key is to be kept",
+                "set one of them, or UNDOO_SIGNING_KEY to a file",
+            )
+        })?;
+    Ok(home.join("undoo").join("signing.key"))
+}
+
+fn key(path: &Path) -> Result<SigningKey> {
+    let unusable = |error: io::Error| {
+        Problem::new(
+            Kind::Unavailable,
+            "signing_key",
+            format!("the signing key {} can be neither read nor made", path.display()),
+            "see the file's rights, or set UNDOO_SIGNING_KEY to another file",
+        )
+        .caused_by(error)
+    };
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let bytes = hex::decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
+            let bytes: [u8; 32] = bytes.ok_or_else(|| unusable(io::ErrorKind::InvalidData.into()))?;
+            Ok(SigningKey::from_bytes(&bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(path).map_err(unusable),
+        Err(error) => Err(unusable(error)),
+    }
+}
+
+fn make_key(path: &Path) -> io::Result<SigningKey> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(hex::encode(bytes).as_bytes())?;
+    file.sync_all()?;
+    Ok(SigningKey::from_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_a_changed_report_does_not_hold() {
+        let folder = std::env::temp_dir().join(format!("undoo-key-{}", std::process::id()));
+        let path = folder.join("signing.key");
+        let first = key(&path).expect("made");
+        assert_eq!(first.to_bytes(), key(&path).expect("read").to_bytes());
+        let report = "{\"rows\":1}".to_owned();
+        let signature = hex::encode(first.sign(report.as_bytes()).to_bytes());
+        let public_key = hex::encode(first.verifying_key().to_bytes());
+        let signed = Signed { report, public_key, signature };
+        assert!(signed.holds());
+        let changed = Signed { report: "{\"rows\":2}".into(), ..signed };
+        assert!(!changed.holds());
+        fs::remove_dir_all(folder).expect("removed");
+    }
+}

@@ -1,0 +1,178 @@
+//! Whatever is killed, and whenever: one of the two whole pairs is live afterwards, and Odoo answers.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use serde_json::json;
+
+use crate::support::{
+    Instance, Kind, Made, Undoo,
+    backup::base64,
+    docker::{docker, succeed},
+    noise, wait_for,
+};
+
+/// An instance with something in it that the backup does not have.
+struct Pairs {
+    live: Instance,
+    backup: Made,
+    late: i64,
+}
+
+const LATE: &str = "Entered after the backup";
+
+impl Pairs {
+    fn up(kind: Kind) -> Self {
+        let backup = Made::of(Kind::ODOO_19);
+        let live = Instance::up(kind);
+        live.is_origin_of(backup.uuid());
+        let web = live.web();
+        let partner = web.create("res.partner", json!({ "name": LATE }));
+        let values = json!({
+            "name": "late.bin", "res_model": "res.partner", "res_id": partner, "datas": base64(&noise(7, 20_000)),
+        });
+        let late = web.create("ir.attachment", values);
+        Self { live, backup, late }
+    }
+
+    /// Insists that the pair from before the restore is live, rows and files.
+    fn replaced_is_live(&self) {
+        let web = self.live.web();
+        assert_eq!(web.count("res.partner", json!([["name", "=", LATE]])), 1, "the replaced database");
+        assert_eq!(web.attachment(self.late), noise(7, 20_000), "the replaced files");
+        assert_eq!(web.count("res.partner", json!([["name", "=like", "Backed up %"]])), 0);
+    }
+
+    /// Insists that the restored pair is live, rows and files.
+    fn restored_is_live(&self) {
+        self.backup.is_live_on(&self.live, &self.live.name);
+    }
+
+    fn words<'a>(&'a self, zip: &'a str, target: &'a str) -> [&'a str; 6] {
+        ["restore", zip, "--into", target, "--yes", "--json"]
+    }
+}
+
+#[test]
+fn a_mover_killed_while_it_loads_leaves_the_live_pair_and_nothing_else() {
+    let undoo = Undoo::ready();
+    let pairs = Pairs::up(Kind::ODOO_19);
+    let (zip, target) = (pairs.backup.zip(), pairs.live.target());
+    let run = undoo.start(&pairs.words(&zip, &target), &[]);
+    run.hears("\"phase\":\"data\"");
+    for mover in pairs.live.of_undoo("mover", false) {
+        docker(&["kill", &mover]);
+    }
+    let run = run.finish().ends(8);
+    assert_eq!(run.json()["code"], "mover_died");
+    pairs.replaced_is_live();
+    assert_eq!(pairs.live.leftovers(), [""; 0]);
+    assert_eq!(pairs.live.staged(), [""; 0], "databases and roles");
+    assert_eq!(pairs.live.newest_restore(), None, "directories");
+}
+
+#[test]
+fn what_a_killed_command_left_is_gone_after_the_next_one() {
+    let undoo = Undoo::ready();
+    let pairs = Pairs::up(Kind::ODOO_19);
+    let (zip, target) = (pairs.backup.zip(), pairs.live.target());
+    let mut run = undoo.start(&pairs.words(&zip, &target), &[]);
+    run.hears("\"phase\":\"boot\"");
+    wait_for("the proof", Duration::from_secs(20), || pairs.live.of_undoo("proof", false).pop());
+    run.kill();
+    drop(run);
+    pairs.replaced_is_live();
+    // Its mover asks the proof for a page and ends.
+    wait_for("the mover's end", Duration::from_secs(60), || {
+        pairs.live.of_undoo("mover", false).is_empty().then_some(())
+    });
+
+    undoo.run(&pairs.words(&zip, &target)).ends(0);
+    pairs.restored_is_live();
+    assert_eq!(pairs.live.leftovers(), [""; 0]);
+    let kept = pairs.live.staged();
+    assert_eq!(kept.len(), 1, "the kept pair's database and nothing else: {kept:?}");
+    undoo.run(&["undo", &target, "--yes"]).ends(0);
+    pairs.replaced_is_live();
+}
+
+#[test]
+fn a_cutover_whose_command_is_killed_between_stop_and_start_finishes() {
+    let undoo = Undoo::ready();
+    let pairs = Pairs::up(Kind { pinned: false, ..Kind::ODOO_19 });
+    let (zip, target) = (pairs.backup.zip(), pairs.live.target());
+    let mut run = undoo.start(&pairs.words(&zip, &target), &[]);
+    wait_for("Odoo's stop", Duration::from_secs(120), || {
+        assert!(run.is_running());
+        (!Instance::runs(&pairs.live.odoo())).then_some(())
+    });
+    run.kill();
+    drop(run);
+    wait_for("the end of the cutover", Duration::from_secs(60), || {
+        pairs.live.of_undoo("cutover-agent", false).is_empty().then_some(())
+    });
+    assert_eq!(pairs.live.record().unwrap()["state"], "live");
+    pairs.restored_is_live();
+    undoo.run(&["undo", &target, "--yes"]).ends(0);
+    pairs.replaced_is_live();
+    assert_eq!(pairs.live.leftovers(), [""; 0]);
+}
+
+#[test]
+fn a_cutover_killed_at_any_step_is_resumed_or_undone_to_a_whole_pair() {
+    let undoo = Undoo::ready();
+    // Without db_name, the database has to be found while its name is in between.
+    let pairs = Pairs::up(Kind { pinned: false, ..Kind::ODOO_19 });
+    let (zip, target) = (pairs.backup.zip(), pairs.live.target());
+    undoo.run(&pairs.words(&zip, &target)).ends(0);
+    let journal = pairs.live.newest_restore().unwrap().join("journal.jsonl");
+    let mut restored = true;
+    let moments = [
+        ("stop_services", false),
+        ("stop_services", true),
+        ("close_databases", true),
+        ("rename_databases", true),
+        ("park_directory", true),
+        ("place_directory", true),
+        ("open_database", true),
+        ("start_services", true),
+    ];
+    for (index, (step, done)) in moments.into_iter().enumerate() {
+        kill_agent_at(&undoo, &pairs, &journal, step, done);
+        // The cutover was on its way to the other side; an undo goes to what was there before the restore.
+        restored = if index % 2 == 0 {
+            undoo.run(&["resume", &target, "--json"]).ends(0);
+            !restored
+        } else {
+            undoo.run(&["undo", &target, "--yes", "--json"]).ends(0);
+            false
+        };
+        if restored {
+            pairs.restored_is_live();
+        } else {
+            pairs.replaced_is_live();
+        }
+        assert_eq!(pairs.live.leftovers(), [""; 0], "after {step}");
+    }
+    let nothing = undoo.run(&["resume", &target, "--json"]).ends(7);
+    assert_eq!(nothing.json()["code"], "nothing_to_resume");
+}
+
+/// Starts a swap and kills its container as soon as the journal shows this moment.
+fn kill_agent_at(undoo: &Undoo, pairs: &Pairs, journal: &PathBuf, step: &str, done: bool) {
+    let target = pairs.live.target();
+    let before = fs::read_to_string(journal).unwrap().len();
+    let run = undoo.start(&["undo", &target, "--yes", "--json"], &[]);
+    let agent = wait_for("the cutover", Duration::from_secs(30), || {
+        pairs.live.of_undoo("cutover-agent", false).pop()
+    });
+    let process = wait_for("its process", Duration::from_secs(10), || {
+        Some(docker(&["inspect", "-f", "{{.State.Pid}}", &agent])).filter(|pid| pid != "0")
+    });
+    let moment = format!("\"step\":\"{step}\",\"done\":{done}");
+    wait_for(&moment, Duration::from_secs(30), || {
+        fs::read_to_string(journal).unwrap()[before..].contains(&moment).then_some(())
+    });
+    succeed(Command::new("kill").args(["-9", &process]), b"");
+    let run = run.finish().ends(10);
+    assert_eq!(run.json()["code"], "agent_died");
+}

@@ -1,0 +1,20 @@
+//! The whole, as people use it: the real `undoo` binary against real Odoo and PostgreSQL in Docker.
+//!
+//! Every test brings an instance of its own up (`dev/demo-instance`, a few seconds once its template is
+//! in the cache) and takes it down again, also when it fails. What came of a restore is asked of Odoo
+//! over HTTP, as its users would see it. Backups are made here, by Odoo and `pg_dump`, and kept in the
+//! cache. Tests take turns: two restores at once would measure each other.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod crash;
+mod direct;
+mod holders;
+mod hostile;
+mod layouts;
+mod memory;
+mod outgoing;
+mod recover;
+mod refusals;
+mod storage;
+mod support;
