@@ -255,18 +255,18 @@ async fn the_purge_of_one_target_leaves_the_roles_of_another_alone() {
             crate::server::quoted(crate::server::PASSWORD)
         ),
     );
-    let purging = async {
-        let purger = server.access(&other).connect("postgres").await.unwrap();
-        undoo_engine::stage::drop_idle_roles(&purger).await.unwrap();
-        pairs::purge(&one.target, &one.home(), &mut one.record(&id)).await.unwrap();
-        let purger = one.target.admin.connect("postgres").await.unwrap();
-        loop {
-            undoo_engine::stage::drop_idle_roles(&purger).await.unwrap();
-        }
+    let purger = server.access(&other).connect("postgres").await.unwrap();
+    undoo_engine::stage::drop_idle_roles(&purger).await.unwrap();
+    pairs::purge(&one.target, &one.home(), &mut one.record(&id)).await.unwrap();
+    // A role that owns nothing yet looks idle: none is made while another run drops idle ones.
+    let dropping = async {
+        let others = "SELECT pg_advisory_lock(1970037872, 0)";
+        purger.batch_execute(others).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        two.assert_no_role(&work.id);
+        assert!(two.home().restore(&work.id).exists(), "it had not come so far");
+        purger.batch_execute("SELECT pg_advisory_unlock(1970037872, 0)").await.unwrap();
     };
-    let report = tokio::select! {
-        report = stage(&work, &backup) => report,
-        () = purging => panic!("it never ends"),
-    };
+    let (report, ()) = tokio::join!(stage(&work, &backup), dropping);
     report.unwrap_or_else(|failure| panic!("{failure:?}"));
 }
