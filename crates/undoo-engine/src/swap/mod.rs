@@ -73,6 +73,7 @@ impl<S: Services> Swap<'_, S> {
     pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
         let locked = lock(self.target).await?;
         let server = locked.server();
+<<<<<<< HEAD
         // Before the lock was taken, the caller's record may have become an old one.
         record.refuse_if_fenced(self.home)?;
         let settled = match record.state {
@@ -86,6 +87,9 @@ impl<S: Services> Swap<'_, S> {
             databases::expect_live(server, record, side).await?;
             directories::claim_live(self.target, record, side)?;
         }
+=======
+        self.refuse_the_impossible(server, record, to).await?;
+>>>>>>> etest
         match self.drive(server, record, to).await {
             Ok(()) => Ok(()),
             Err(problem)
@@ -109,8 +113,24 @@ impl<S: Services> Swap<'_, S> {
         }
     }
 
-    /// What cannot end in a whole pair is not begun.
-    async fn expect_pair(&self, server: &Client, record: &Record, to: Side) -> Result<()> {
+    /// Nothing has been touched yet: what cannot end in a whole pair is not begun. Then the live directory
+    /// is marked as the side that it is.
+    async fn refuse_the_impossible(&self, server: &Client, record: &Record, to: Side) -> Result<()> {
+        // Before the lock was taken, the caller's record may have become an old one.
+        record.refuse_if_fenced(self.home)?;
+        let side_now = match record.state {
+            State::Staged => Some(Side::Replaced),
+            State::Live { side } => Some(side),
+            State::Swapping { .. } => None,
+            State::Staging | State::Purged => {
+                return Err(Problem::new(
+                    Kind::Conflict,
+                    "no_pair",
+                    format!("restore {} of \"{}\" has no two pairs to swap", record.id, record.database),
+                    "`undoo list` shows which restores can go either way",
+                ));
+            }
+        };
         if to == Side::Replaced && !self.has_way_back(record)? {
             return Err(Problem::new(
                 Kind::Conflict,
@@ -119,9 +139,9 @@ impl<S: Services> Swap<'_, S> {
                 "restore another backup instead",
             ));
         }
-        let (restored, replaced) = databases::places(server, record).await?;
-        let place = if to == Side::Restored { restored } else { replaced };
-        if databases::oid(record, to).is_some() && place == Place::Absent {
+        let places = databases::places(server, record).await?;
+        let of = |side| if side == Side::Restored { places.0 } else { places.1 };
+        if databases::oid(record, to).is_some() && of(to) == Place::Absent {
             return Err(Problem::new(
                 Kind::Missing,
                 "pair_missing",
@@ -129,7 +149,13 @@ impl<S: Services> Swap<'_, S> {
                 "someone dropped it; restore a backup instead",
             ));
         }
+<<<<<<< HEAD
         Ok(())
+=======
+        let Some(side) = side_now else { return Ok(()) };
+        databases::expect_live(server, record, side).await?;
+        directories::claim_live(self.target, record, side)
+>>>>>>> etest
     }
 
     /// Whether the side that was live before still exists: not where it was dropped to make room.

@@ -33,6 +33,8 @@ async fn bring_to(world: &World<'_>, id: &RestoreId, begun: Begun) {
     if matches!(begun, Begun::Cutover | Begun::Rollback) {
         // What staging left behind: no marker in the live directory, and a record that knows of no swap.
         std::fs::remove_file(world.live_directory().join(MARKER)).ok();
+        let staged = undoo_core::pair::parked_database(id, Side::Restored);
+        world.server.psql("postgres", &format!("ALTER DATABASE {staged} ALLOW_CONNECTIONS true"));
         let mut record = world.record(id);
         record.advance(&world.home(), State::Staged).unwrap();
     } else if world.record(id).state == State::Staged {

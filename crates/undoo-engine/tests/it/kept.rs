@@ -54,7 +54,7 @@ async fn what_is_purged_cannot_be_undone_and_what_is_live_stays_untouched_by_try
     let services = Recorder::default();
     for side in [Side::Replaced, Side::Restored] {
         let problem = make_live(&world, &id, side, &services, &Crash::never()).await.unwrap_err();
-        assert_eq!(problem.code, "nothing_kept");
+        assert_eq!(problem.code, "no_pair");
     }
     assert!(services.calls.lock().unwrap().is_empty(), "services were stopped for nothing");
     assert_eq!(world.record(&id).state, State::Purged);
@@ -255,17 +255,18 @@ async fn the_purge_of_one_target_leaves_the_roles_of_another_alone() {
             crate::server::quoted(crate::server::PASSWORD)
         ),
     );
-    let purging = async {
-        undoo_engine::stage::drop_idle_roles(&server.access(&other).connect("postgres").await.unwrap())
-            .await
-            .unwrap();
-        for _ in 0..25 {
-            undoo_engine::stage::drop_idle_roles(&one.target.admin.connect("postgres").await.unwrap())
-                .await
-                .unwrap();
-        }
-        pairs::purge(&one.target, &one.home(), &mut one.record(&id)).await.unwrap();
+    let purger = server.access(&other).connect("postgres").await.unwrap();
+    undoo_engine::stage::drop_idle_roles(&purger).await.unwrap();
+    pairs::purge(&one.target, &one.home(), &mut one.record(&id)).await.unwrap();
+    // A role that owns nothing yet looks idle: none is made while another run drops idle ones.
+    let dropping = async {
+        let others = "SELECT pg_advisory_lock(1970037872, 0)";
+        purger.batch_execute(others).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        two.assert_no_role(&work.id);
+        assert!(two.home().restore(&work.id).exists(), "it had not come so far");
+        purger.batch_execute("SELECT pg_advisory_unlock(1970037872, 0)").await.unwrap();
     };
-    let (report, ()) = tokio::join!(stage(&work, &backup), purging);
+    let (report, ()) = tokio::join!(stage(&work, &backup), dropping);
     report.unwrap_or_else(|failure| panic!("{failure:?}"));
 }
