@@ -1,5 +1,7 @@
 //! The orders that a mover carries out, one for each run of it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use undoo_core::{Kind, Problem, RestoreId, Result, Side};
@@ -12,7 +14,6 @@ use crate::{
     order::{Audience, Failure, Target},
     outgoing::HeldOutgoing,
     pairs,
-    pg::DatabaseAccess,
     record::{self, Record, State},
     restore::{self, Assignment, Preparation},
     source, swap,
@@ -114,12 +115,10 @@ pub enum Order {
         /// The restore; `None` for all whose undo window is over.
         id: Option<RestoreId>,
     },
-    /// Say which databases a role has on a server. Answers their names.
+    /// Say which databases Odoo's role has on the target. Answers their names.
     Databases {
-        /// The server.
-        access: DatabaseAccess,
-        /// The role.
-        owner: String,
+        /// The target; its own database is not looked at.
+        target: Target,
     },
     /// Say from which addresses there are sessions on the target's database. Answers them.
     Sessions {
@@ -196,7 +195,7 @@ pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, F
         Order::Report { target, id } => signed_report(&target, id)?,
         Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
         Order::Purge { target, id } => value(&purge(&target, id).await?)?,
-        Order::Databases { access, owner } => value(&databases(&access, &owner).await?)?,
+        Order::Databases { target } => value(&databases(&target).await?)?,
         Order::Sessions { target } => {
             let server = target.admin.connect("postgres").await?;
             let sessions = cluster::sessions(&target.database, &server).await?;
@@ -268,19 +267,26 @@ fn signed_report(target: &Target, id: Option<RestoreId>) -> Result<Value> {
     })
 }
 
-async fn databases(access: &DatabaseAccess, owner: &str) -> Result<Vec<String>> {
-    let server = access.connect("postgres").await?;
+async fn databases(target: &Target) -> Result<Vec<String>> {
+    let server = target.admin.connect("postgres").await?;
     let rows = server
         .query(
             // Closed ones too: a cutover that broke off has left the live one so. Parked ones are ours.
             "SELECT datname::text FROM pg_database WHERE pg_get_userbyid(datdba) = $1 \
              AND NOT datistemplate AND datname <> 'postgres' \
              AND datname !~ '^undoo_[0-9a-f]+_(restored|replaced|proof)$' ORDER BY 1",
-            &[&owner],
+            &[&target.owner],
         )
         .await
         .map_err(crate::pg::failed("listing databases"))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let mut names: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    // A cutover that broke off may have left its database closed, or without its name.
+    for record in record::all(&Home::of(&target.filestore_root))? {
+        if matches!(record.state, State::Swapping { .. }) {
+            names.insert(record.database);
+        }
+    }
+    Ok(names.into_iter().collect())
 }
 
 async fn plan_undo(target: &Target) -> Result<UndoPlan> {

@@ -18,13 +18,8 @@ fn live(target: &Target) -> PathBuf {
     target.filestore_root.join(&target.database)
 }
 
-<<<<<<< HEAD
-/// Marks the live directory as the side whose database is live. It may bear the mark of another restore,
-/// earlier or later, whose pair it was too.
-=======
 /// Marks the live directory as the side that it is: one that Odoo made itself has no marker, and after a
 /// later restore was undone it has that one's.
->>>>>>> etest
 pub(super) fn claim_live(target: &Target, record: &Record, side: Side) -> Result<()> {
     let live = live(target);
     if !live.exists() {

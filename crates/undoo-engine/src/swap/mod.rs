@@ -73,23 +73,7 @@ impl<S: Services> Swap<'_, S> {
     pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
         let locked = lock(self.target).await?;
         let server = locked.server();
-<<<<<<< HEAD
-        // Before the lock was taken, the caller's record may have become an old one.
-        record.refuse_if_fenced(self.home)?;
-        let settled = match record.state {
-            State::Staged => Some(Side::Replaced),
-            State::Live { side } => Some(side),
-            State::Swapping { .. } => None,
-            State::Staging | State::Purged => return Err(nothing_kept(record)),
-        };
-        self.expect_pair(server, record, to).await?;
-        if let Some(side) = settled {
-            databases::expect_live(server, record, side).await?;
-            directories::claim_live(self.target, record, side)?;
-        }
-=======
         self.refuse_the_impossible(server, record, to).await?;
->>>>>>> etest
         match self.drive(server, record, to).await {
             Ok(()) => Ok(()),
             Err(problem)
@@ -149,13 +133,9 @@ impl<S: Services> Swap<'_, S> {
                 "someone dropped it; restore a backup instead",
             ));
         }
-<<<<<<< HEAD
-        Ok(())
-=======
         let Some(side) = side_now else { return Ok(()) };
         databases::expect_live(server, record, side).await?;
         directories::claim_live(self.target, record, side)
->>>>>>> etest
     }
 
     /// Whether the side that was live before still exists: not where it was dropped to make room.
