@@ -48,7 +48,7 @@ pub async fn login_page(base: &str, database: &str, patience: Patience) -> Resul
         let last = match fetch_login(&client, base, database).await {
             Ok(page) => {
                 let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                return assets(&client, base, &page, after_ms).await;
+                return page.assets(&client, base, after_ms).await;
             }
             Err(reason) => reason,
         };
@@ -80,16 +80,28 @@ fn client() -> Result<reqwest::Client> {
         })
 }
 
+/// A login page, and the session in which it came: an Odoo with several databases knows by it which of
+/// them a style sheet is asked of.
+struct LoginPage {
+    text: String,
+    cookie: Option<String>,
+}
+
+fn get(client: &reqwest::Client, url: String, cookie: Option<&String>) -> reqwest::RequestBuilder {
+    let request = client.get(url);
+    match cookie {
+        Some(cookie) => request.header("cookie", cookie),
+        None => request,
+    }
+}
+
 /// The login page, following Odoo's own redirects with its session cookie.
-async fn fetch_login(client: &reqwest::Client, base: &str, database: &str) -> Result<String, String> {
+async fn fetch_login(client: &reqwest::Client, base: &str, database: &str) -> Result<LoginPage, String> {
     let encoded: String = url::form_urlencoded::byte_serialize(database.as_bytes()).collect();
     let mut path = format!("/web/login?db={encoded}");
     let mut cookie: Option<String> = None;
     for _ in 0..6 {
-        let mut request = client.get(format!("{base}{path}"));
-        if let Some(cookie) = &cookie {
-            request = request.header("cookie", cookie);
-        }
+        let request = get(client, format!("{base}{path}"), cookie.as_ref());
         let response = request.send().await.map_err(|error| error.to_string())?;
         let session = response
             .headers()
@@ -110,9 +122,9 @@ async fn fetch_login(client: &reqwest::Client, base: &str, database: &str) -> Re
         if !status.is_success() {
             return Err(format!("it answers {status}"));
         }
-        let page = response.text().await.map_err(|error| error.to_string())?;
-        return if page.contains("name=\"login\"") || page.contains("oe_login_form") {
-            Ok(page)
+        let text = response.text().await.map_err(|error| error.to_string())?;
+        return if text.contains("name=\"login\"") || text.contains("oe_login_form") {
+            Ok(LoginPage { text, cookie })
         } else {
             Err("it answers a page without a login form".into())
         };
@@ -129,30 +141,32 @@ fn local_path(location: &str) -> Option<String> {
     Some(url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())))
 }
 
-async fn assets(client: &reqwest::Client, base: &str, page: &str, after_ms: u64) -> Result<Answered> {
-    let mut answered = Answered { after_ms, assets: 0, asset_bytes: 0 };
-    for path in asset_paths(page) {
-        let broken = |reason: String| {
-            Problem::new(
-                Kind::NotProven,
-                "asset_broken",
-                format!("the login page names {path}, which fails: {reason}"),
-                "see Odoo's log: the filestore or an addon is not what the database expects",
-            )
-        };
-        let response =
-            client.get(format!("{base}{path}")).send().await.map_err(|error| broken(error.to_string()))?;
-        if !response.status().is_success() {
-            return Err(broken(format!("it answers {}", response.status())));
+impl LoginPage {
+    async fn assets(&self, client: &reqwest::Client, base: &str, after_ms: u64) -> Result<Answered> {
+        let mut answered = Answered { after_ms, assets: 0, asset_bytes: 0 };
+        for path in asset_paths(&self.text) {
+            let broken = |reason: String| {
+                Problem::new(
+                    Kind::NotProven,
+                    "asset_broken",
+                    format!("the login page names {path}, which fails: {reason}"),
+                    "see Odoo's log: the filestore or an addon is not what the database expects",
+                )
+            };
+            let request = get(client, format!("{base}{path}"), self.cookie.as_ref());
+            let response = request.send().await.map_err(|error| broken(error.to_string()))?;
+            if !response.status().is_success() {
+                return Err(broken(format!("it answers {}", response.status())));
+            }
+            let bytes = response.bytes().await.map_err(|error| broken(error.to_string()))?;
+            if bytes.is_empty() {
+                return Err(broken("it is empty".into()));
+            }
+            answered.assets += 1;
+            answered.asset_bytes += bytes.len() as u64;
         }
-        let bytes = response.bytes().await.map_err(|error| broken(error.to_string()))?;
-        if bytes.is_empty() {
-            return Err(broken("it is empty".into()));
-        }
-        answered.assets += 1;
-        answered.asset_bytes += bytes.len() as u64;
+        Ok(answered)
     }
-    Ok(answered)
 }
 
 /// Style sheets and scripts that Odoo's own page refers to.
