@@ -60,9 +60,10 @@ class Server:
         self.url = f"http://{HOST}:{ports[6]}"
         self.process = subprocess.Popen(
             # It ends with us, however we end.
-            ["setpriv", "--pdeathsig", "KILL", weed, "server", "-dir=data", f"-ip={HOST}", f"-ip.bind={HOST}", "-volume.max=0", "-filer", "-s3",
-             "-s3.config=s3.json", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
-             "-master.volumeSizeLimitMB=1024", "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", *(f"-{name}={port}" for name, port in zip(names, ports))],
+            ["setpriv", "--pdeathsig", "KILL", weed, "server", "-dir=data", f"-ip={HOST}", f"-ip.bind={HOST}",
+             "-volume.max=0", "-filer", "-s3", "-s3.config=s3.json", "-s3.iam=false", "-s3.port.iceberg=0",
+             "-s3.port.lance=0", "-master.volumeSizeLimitMB=1024", "-master.electionTimeout=1s",
+             "-master.heartbeatInterval=100ms", *(f"-{name}={port}" for name, port in zip(names, ports))],
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=open(f"{self.folder}/log", "w"), stderr=subprocess.STDOUT)
         why = "it ended"
         deadline = time.monotonic() + 180

@@ -280,7 +280,7 @@ async fn databases(target: &Target) -> Result<Vec<String>> {
         .await
         .map_err(crate::pg::failed("listing databases"))?;
     let mut names: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    // A cutover that broke off may have left its database closed, or without its name.
+    // One that was to be new, and whose cutover broke off, has no database of that name yet.
     for record in record::all(&Home::of(&target.filestore_root))? {
         if matches!(record.state, State::Swapping { .. }) {
             names.insert(record.database);

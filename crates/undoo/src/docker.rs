@@ -104,7 +104,7 @@ impl DockerPlace {
         if let [name] = self.odoo.conf.db_name.as_slice() {
             return Ok(name.clone());
         }
-        let order = Order::Databases { access: self.target.admin.clone(), owner: self.target.owner.clone() };
+        let order = Order::Databases { target: self.target.clone() };
         let value = self.order(order, &Ui::quiet()).await.map_err(|failure| failure.problem)?;
         let names: Vec<String> = serde_json::from_value(value).unwrap_or_default();
         match names.as_slice() {

@@ -201,15 +201,6 @@ impl<S: Services> Swap<'_, S> {
     }
 }
 
-fn nothing_kept(record: &Record) -> Problem {
-    Problem::new(
-        Kind::Missing,
-        "nothing_kept",
-        format!("restore {} has no second pair to swap with", record.id),
-        "`undoo list` shows what there is",
-    )
-}
-
 /// File of the restore's directory with the properties of a live database that was dropped first.
 pub const PROPERTIES: &str = "properties.json";
 
