@@ -1,10 +1,17 @@
 //! An Odoo of this test's own, with its database, gone when the test ends, however it ends.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::Value;
 
 use super::{
+    cache,
     docker::{docker, docker_maybe, psql, succeed},
     project, wait_for,
     web::Web,
@@ -29,6 +36,24 @@ impl Kind {
     pub(crate) const ODOO_14: Self = Self { odoo: "14.0", postgres: "13", ..Self::ODOO_19 };
 }
 
+/// How the names of instances begin. The tests of one cache take turns, those of another do not wait for
+/// them: so the cache is in the name.
+fn prefix() -> String {
+    let mut hash = DefaultHasher::new();
+    cache().hash(&mut hash);
+    format!("undoo-e2e-{:04x}-", hash.finish() & 0xffff)
+}
+
+/// Takes down what tests have left that were killed. The caller has the turn, so no instance is in use.
+pub(crate) fn sweep() {
+    let format = "{{.Label \"dev.undoo.demo\"}}";
+    let left = docker(&["volume", "ls", "--filter", "label=dev.undoo.demo", "--format", format]);
+    let left: BTreeSet<&str> = left.lines().filter(|name| name.starts_with(&prefix())).collect();
+    for name in left {
+        drop(Instance { name: name.to_owned(), url: String::new() });
+    }
+}
+
 /// A running Odoo.
 pub(crate) struct Instance {
     /// Name of the instance and of its database.
@@ -40,7 +65,7 @@ pub(crate) struct Instance {
 impl Instance {
     /// Brings one up.
     pub(crate) fn up(kind: Kind) -> Self {
-        let name = format!("undoo-e2e-{:08x}", rand::random::<u32>());
+        let name = format!("{}{:08x}", prefix(), rand::random::<u32>());
         // From here on the guard takes down whatever was made.
         let mut instance = Self { name: name.clone(), url: String::new() };
         let mut command = Command::new(project().join("dev/demo-instance"));

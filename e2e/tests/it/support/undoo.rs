@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{cache, docker, project, wait_for};
+use super::{cache, docker, instance, project, wait_for};
 
 /// The binary, and this test's turn.
 pub(crate) struct Undoo {
@@ -40,6 +40,7 @@ impl Undoo {
     pub(crate) fn ready() -> Self {
         let turn = File::create(cache().join("turn")).unwrap();
         turn.lock().unwrap();
+        instance::sweep();
         let program = match std::env::var_os("UNDOO_PROGRAM") {
             Some(program) => program.into(),
             None => build(),
