@@ -45,13 +45,8 @@ pub struct Assignment {
     /// How.
     pub options: Options,
     /// Password of the restore's own role; whoever ordered the restore made it and keeps it in memory.
-    #[serde(serialize_with = "expose")]
+    #[serde(serialize_with = "pg::expose")]
     pub loader_password: SecretString,
-}
-
-fn expose<S: serde::Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    use secrecy::ExposeSecret;
-    serializer.serialize_str(secret.expose_secret())
 }
 
 /// What would be done, and what stands in the way.

@@ -199,10 +199,7 @@ impl DockerPlace {
         ui: &Ui,
         enough: impl Future<Output = ()>,
     ) -> Result<Value, Failure> {
-        let bytes = serde_json::to_vec(order).map_err(|error| {
-            Problem::new(Kind::Internal, "order", "an order could not be written", "please report this")
-                .caused_by(error)
-        })?;
+        let bytes = written(order)?;
         let cancel = CancellationToken::new();
         let mut outcome = None;
         let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
@@ -379,10 +376,7 @@ impl DockerPlace {
             holders: self.holders().await?.into_iter().map(|holder| holder.id).collect(),
             booted_ms: cutover.booted_ms,
         };
-        let bytes = serde_json::to_vec(&order).map_err(|error| {
-            Problem::new(Kind::Internal, "order", "an order could not be written", "please report this")
-                .caused_by(error)
-        })?;
+        let bytes = written(&order)?;
         for dead in agents::find_agents_on(&self.docker, &self.odoo.name).await? {
             if !dead.running {
                 agents::remove(&self.docker, &dead.id).await?;
@@ -497,6 +491,14 @@ fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
         database_pinned: !conf.db_name.is_empty(),
         name: name.to_owned(),
         odoo_major: odoo.odoo_major(),
+    })
+}
+
+/// An order as it goes into a container.
+fn written(order: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(order).map_err(|error| {
+        Problem::new(Kind::Internal, "order", "an order could not be written", "please report this")
+            .caused_by(error)
     })
 }
 

@@ -1,3 +1,5 @@
+//! The configuration and mounts that an Odoo off to the side gets.
+
 use std::path::PathBuf;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is read out of a container, without a Docker Engine.
+
 use super::*;
 
 fn mount(destination: &str, host_source: Option<&str>) -> Mount {

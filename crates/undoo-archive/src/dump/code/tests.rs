@@ -1,3 +1,5 @@
+//! What is known code, what a person is asked about, and what no one may accept.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What becomes of recognised statements on servers of other versions.
+
 use super::*;
 use crate::dump::statement::classify;
 

@@ -1,3 +1,5 @@
+//! Plain dumps, whole, cut off and hostile, through buffers of any size.
+
 use std::io;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Where statements end, in quotes, comments and bodies of every kind.
+
 use proptest::prelude::*;
 
 use super::*;

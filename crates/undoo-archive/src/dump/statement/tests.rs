@@ -1,3 +1,5 @@
+//! Which statements are recognised, and which are refused.
+
 use proptest::prelude::*;
 
 use super::{Classified as C, *};

@@ -1,3 +1,5 @@
+//! Which of file, environment, flags and defaults wins.
+
 use super::*;
 
 fn command(words: &[&str]) -> CommandLine {
