@@ -8,37 +8,52 @@ use uuid::Uuid;
 /// Text that is no id.
 pub type ParseError = uuid::Error;
 
-/// One restore, and with it its staged pair, its journal and its undo pair on the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RestoreId(Uuid);
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
 
-impl RestoreId {
-    /// A new id. Ids are UUIDv7: they sort by the time they were made.
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
+        impl $name {
+            /// A new id. Ids are UUIDv7: they sort by the time they were made.
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
 
-    /// Twelve hexadecimal digits for the names of databases, roles and containers, which are limited to
-    /// 63 bytes by PostgreSQL. They come from the random end of the UUID: the front is a clock.
-    pub fn short(&self) -> String {
-        let text = self.0.simple().to_string();
-        text[20..].to_owned()
-    }
+            /// Twelve hexadecimal digits for the names of databases, roles and containers, which are
+            /// limited to 63 bytes by PostgreSQL. They come from the random end of the UUID: the front
+            /// is a clock.
+            pub fn short(&self) -> String {
+                let text = self.0.simple().to_string();
+                text[20..].to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+    };
 }
 
-impl fmt::Display for RestoreId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+id! {
+    /// One restore, and with it its staged pair, its journal and its undo pair on the target.
+    RestoreId
 }
 
-impl FromStr for RestoreId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        Uuid::parse_str(text).map(Self)
-    }
+id! {
+    /// One backup, wherever its object lies.
+    BackupId
 }
 
 #[cfg(test)]

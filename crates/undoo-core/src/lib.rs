@@ -8,8 +8,10 @@ pub mod finding;
 pub mod id;
 pub mod pair;
 pub mod problem;
+pub mod signature;
 
 pub use finding::{Finding, Severity};
-pub use id::RestoreId;
+pub use id::{BackupId, RestoreId};
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};
+pub use signature::Signer;

@@ -9,9 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
 use serde::{Deserialize, Serialize};
-use undoo_core::{Kind, Problem, Result};
+use undoo_core::{Kind, Problem, Result, Signer, signature};
 
 /// A report and the signature of its text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,25 +33,23 @@ impl Signed {
             Problem::new(Kind::Internal, "report", "the report could not be written", "please report this")
                 .caused_by(error)
         })?;
-        let key = key(&key_path()?)?;
-        let signature = key.sign(report.as_bytes());
-        Ok(Self {
-            report,
-            public_key: hex::encode(key.verifying_key().to_bytes()),
-            signature: hex::encode(signature.to_bytes()),
-        })
+        let signer = signer()?;
+        let signature = signer.sign(report.as_bytes());
+        Ok(Self { report, public_key: signer.public_key(), signature })
     }
 
     /// Whether the report is what its key has signed.
     pub fn holds(&self) -> bool {
-        let check = || -> Option<bool> {
-            let key: [u8; 32] = hex::decode(&self.public_key).ok()?.try_into().ok()?;
-            let signature: [u8; 64] = hex::decode(&self.signature).ok()?.try_into().ok()?;
-            let key = VerifyingKey::from_bytes(&key).ok()?;
-            Some(key.verify(self.report.as_bytes(), &Signature::from_bytes(&signature)).is_ok())
-        };
-        check().unwrap_or(false)
+        signature::holds(&self.public_key, &self.signature, self.report.as_bytes())
     }
+}
+
+/// This machine's key, made at first use.
+///
+/// # Errors
+/// `Unavailable` when the key can be neither read nor made.
+pub fn signer() -> Result<Signer> {
+    Ok(Signer::from_seed(&seed(&key_path()?)?))
 }
 
 fn key_path() -> Result<PathBuf> {
@@ -73,7 +70,7 @@ fn key_path() -> Result<PathBuf> {
     Ok(home.join("undoo").join("signing.key"))
 }
 
-fn key(path: &Path) -> Result<SigningKey> {
+fn seed(path: &Path) -> Result<[u8; 32]> {
     let unusable = |error: io::Error| {
         Problem::new(
             Kind::Unavailable,
@@ -86,15 +83,14 @@ fn key(path: &Path) -> Result<SigningKey> {
     match fs::read_to_string(path) {
         Ok(text) => {
             let bytes = hex::decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-            let bytes: [u8; 32] = bytes.ok_or_else(|| unusable(io::ErrorKind::InvalidData.into()))?;
-            Ok(SigningKey::from_bytes(&bytes))
+            bytes.ok_or_else(|| unusable(io::ErrorKind::InvalidData.into()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(path).map_err(unusable),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_seed(path).map_err(unusable),
         Err(error) => Err(unusable(error)),
     }
 }
 
-fn make_key(path: &Path) -> io::Result<SigningKey> {
+fn make_seed(path: &Path) -> io::Result<[u8; 32]> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
@@ -104,7 +100,7 @@ fn make_key(path: &Path) -> io::Result<SigningKey> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(hex::encode(bytes).as_bytes())?;
     file.sync_all()?;
-    Ok(SigningKey::from_bytes(&bytes))
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -115,11 +111,12 @@ mod tests {
     fn a_key_is_made_once_and_a_changed_report_does_not_hold() {
         let folder = std::env::temp_dir().join(format!("undoo-key-{}", std::process::id()));
         let path = folder.join("signing.key");
-        let first = key(&path).expect("made");
-        assert_eq!(first.to_bytes(), key(&path).expect("read").to_bytes());
+        let first = seed(&path).expect("made");
+        assert_eq!(first, seed(&path).expect("read"));
+        let signer = Signer::from_seed(&first);
         let report = "{\"rows\":1}".to_owned();
-        let signature = hex::encode(first.sign(report.as_bytes()).to_bytes());
-        let public_key = hex::encode(first.verifying_key().to_bytes());
+        let signature = signer.sign(report.as_bytes());
+        let public_key = signer.public_key();
         let signed = Signed { report, public_key, signature };
         assert!(signed.holds());
         let changed = Signed { report: "{\"rows\":2}".into(), ..signed };
