@@ -8,6 +8,7 @@ pub mod finding;
 pub mod id;
 pub mod pair;
 pub mod problem;
+pub mod retention;
 pub mod signature;
 
 pub use finding::{Finding, Severity};
