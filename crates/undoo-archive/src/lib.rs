@@ -4,6 +4,7 @@
 //! [`std::io::Read`], hold bounded memory, and answer a [`undoo_core::Problem`] for whatever they do not
 //! understand; they never guess, never panic, and never touch a file, a socket or a clock.
 
+pub mod attachments;
 pub mod backup;
 pub mod bytes;
 pub mod container;
@@ -13,6 +14,7 @@ pub mod filestore;
 pub mod layout;
 pub mod manifest;
 pub mod tar;
+pub mod write;
 pub mod zip;
 
 pub use backup::Backup;

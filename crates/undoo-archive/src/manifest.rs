@@ -3,10 +3,18 @@
 //! A manifest is a hint: Odoo's own restore never reads it, and anyone can have edited it. Whatever it
 //! says is shown as what it says, and nothing is decided by it that the dump itself can tell.
 
+mod conf;
+mod json;
+pub mod ours;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use undoo_core::Problem;
+
+pub use self::conf::redacted;
+use self::ours::{SignatureState, Undoo};
 
 /// A longer manifest is not read.
 pub const MAX_MANIFEST: u64 = 16 << 20;
@@ -26,6 +34,10 @@ pub struct Manifest {
     pub checksums: BTreeMap<String, String>,
     /// Files in the filestore and their bytes, where it says so.
     pub filestore: Option<(u64, u64)>,
+    /// What our own backups say besides.
+    pub undoo: Option<Box<Undoo>>,
+    /// Whether what they say is signed, and whether the signature holds.
+    pub signature: SignatureState,
 }
 
 #[derive(Deserialize)]
@@ -51,8 +63,24 @@ struct Raw {
 }
 
 impl Manifest {
-    /// Reads a manifest; `None` when the bytes are not a JSON object.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads a manifest; `None` when the bytes are not a JSON object. The problem tells why our own part
+    /// of it is left out, where it is there and cannot be used.
+    pub fn read(bytes: &[u8]) -> Option<(Self, Option<Problem>)> {
+        let mut manifest = Self::parse(bytes)?;
+        let problem = match ours::read(bytes) {
+            Ok(Some((undoo, signature))) => {
+                manifest.undoo = Some(Box::new(undoo));
+                manifest.signature = signature;
+                None
+            }
+            Ok(None) => None,
+            Err(problem) => Some(problem),
+        };
+        Some((manifest, problem))
+    }
+
+    /// What any backup's manifest may say.
+    fn parse(bytes: &[u8]) -> Option<Self> {
         // Serde would take an array of values for the fields in their order.
         bytes.trim_ascii_start().first().filter(|first| **first == b'{')?;
         let raw: Raw = serde_json::from_slice(bytes).ok()?;
@@ -80,6 +108,8 @@ impl Manifest {
                 .filter_map(|(name, value)| checksum(value).map(|checksum| (name, checksum)))
                 .collect(),
             filestore: files.zip(bytes),
+            undoo: None,
+            signature: SignatureState::Unsigned,
         })
     }
 

@@ -49,6 +49,8 @@ pub struct Backup {
     /// What there is to say after a look at the names.
     pub findings: Vec<Finding>,
     container: Container,
+    /// The manifest's member.
+    pub(crate) manifest_member: Option<usize>,
 }
 
 impl Backup {
@@ -62,7 +64,8 @@ impl Backup {
         let container = Container::open(input)?;
         let layout::Parts { layout, database, filestore, manifest, findings } =
             layout::recognise(&container)?;
-        Ok(Self { layout, database, filestore, manifest, findings, container })
+        let (manifest_member, manifest) = manifest.unzip();
+        Ok(Self { layout, database, filestore, manifest, findings, container, manifest_member })
     }
 
     /// The members that the parts refer to.

@@ -43,6 +43,10 @@ pub struct PlainDump {
     closed: bool,
     restrict_key: Option<String>,
     restrict_lines: u64,
+    /// Where the statement handed out last begins.
+    statement_at: u64,
+    /// Whether this is a part of a dump, which may end between any two statements.
+    part_only: bool,
     end_of_rows: memmem::Finder<'static>,
 }
 
@@ -70,7 +74,19 @@ impl PlainDump {
     /// `pg_dump`; `dump_crlf` when its line ends were converted; otherwise as
     /// [`DumpStream::next_event`].
     pub fn open(input: Box<dyn Read + Send>) -> Result<Self> {
-        let mut dump = Self {
+        let mut dump = Self::new(input, false);
+        dump.read_header()?;
+        Ok(dump)
+    }
+
+    /// Reads a part of a dump, from the start of a statement on. It may end between any two statements;
+    /// whether it ends where it should is for the caller to know.
+    pub(crate) fn part_of(input: Box<dyn Read + Send>) -> Self {
+        Self::new(input, true)
+    }
+
+    fn new(input: Box<dyn Read + Send>, part_only: bool) -> Self {
+        Self {
             input: Input::new(input),
             header: DumpHeader {
                 format: DumpFormat::Plain,
@@ -83,10 +99,20 @@ impl PlainDump {
             closed: false,
             restrict_key: None,
             restrict_lines: 0,
+            statement_at: 0,
+            part_only,
             end_of_rows: memmem::Finder::new(b"\n\\."),
-        };
-        dump.read_header()?;
-        Ok(dump)
+        }
+    }
+
+    /// Bytes of the dump up to the end of the last event.
+    pub(crate) fn position(&self) -> u64 {
+        self.input.position()
+    }
+
+    /// Where the statement handed out last begins, in bytes from the start of the dump.
+    pub(crate) fn statement_at(&self) -> u64 {
+        self.statement_at
     }
 
     /// How many `\restrict` and `\unrestrict` lines have been passed over so far.
@@ -194,6 +220,7 @@ impl PlainDump {
     /// Consumes the statement that the window holds.
     fn take_statement(&mut self, start: usize, end: usize) -> Result<Statement> {
         self.input.consume(start);
+        self.statement_at = self.input.position();
         let origin = Origin::Line(self.input.line());
         let bytes = self.input.window()[..end - start].to_vec();
         if memchr(0, &bytes).is_some() {
@@ -393,7 +420,7 @@ impl DumpStream for PlainDump {
                 Part::End if self.state == State::LargeObject => {
                     return Err(self.truncated("inside a large object"));
                 }
-                Part::End if !self.closed => {
+                Part::End if !self.closed && !self.part_only => {
                     return Err(self.truncated("without pg_dump's closing comment"));
                 }
                 Part::End => self.state = State::Done,

@@ -50,7 +50,7 @@ pub(crate) struct Parts {
     pub(crate) layout: Layout,
     pub(crate) database: Option<DatabasePart>,
     pub(crate) filestore: FilestorePart,
-    pub(crate) manifest: Option<Manifest>,
+    pub(crate) manifest: Option<(usize, Manifest)>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -179,7 +179,7 @@ impl Found {
         container: &Container,
         sorter: &mut Sorter,
         findings: &mut Vec<Finding>,
-    ) -> Result<Option<Manifest>> {
+    ) -> Result<Option<(usize, Manifest)>> {
         let mut manifest = None;
         let mut by_name = self.json.clone();
         by_name.sort_by_key(|member| !container.name(*member).ends_with("manifest.json"));
@@ -205,8 +205,14 @@ impl Found {
                 Ok(_) if bytes.len() as u64 > MAX_MANIFEST => {
                     findings.push(unreadable("is longer than 16 MiB"))
                 }
-                Ok(_) => match Manifest::parse(&bytes) {
-                    Some(found) if found.says_something() => manifest = Some(found),
+                Ok(_) => match Manifest::read(&bytes) {
+                    Some((found, problem)) if found.says_something() => {
+                        let warn = |problem: undoo_core::Problem| {
+                            Finding::warning(problem.code, problem.message, problem.remedy)
+                        };
+                        findings.extend(problem.map(warn));
+                        manifest = Some((member, found));
+                    }
                     Some(_) => sorter.note_unknown(container.name(member)),
                     None => findings.push(unreadable("is no JSON object")),
                 },

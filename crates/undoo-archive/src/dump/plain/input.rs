@@ -15,11 +15,12 @@ pub(super) struct Input {
     end: usize,
     at_end: bool,
     line: u64,
+    consumed: u64,
 }
 
 impl Input {
     pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
-        Self { reader, buffer: Vec::new(), start: 0, end: 0, at_end: false, line: 1 }
+        Self { reader, buffer: Vec::new(), start: 0, end: 0, at_end: false, line: 1, consumed: 0 }
     }
 
     /// The bytes at hand.
@@ -37,11 +38,17 @@ impl Input {
         self.line
     }
 
+    /// Bytes of the stream before the window.
+    pub(super) fn position(&self) -> u64 {
+        self.consumed
+    }
+
     /// Drops the window's first bytes, and tells how many lines end in them.
     pub(super) fn consume(&mut self, len: usize) -> u64 {
         let len = len.min(self.end - self.start);
         let lines = memchr::memchr_iter(b'\n', &self.buffer[self.start..self.start + len]).count() as u64;
         self.start += len;
+        self.consumed += len as u64;
         self.line += lines;
         lines
     }
