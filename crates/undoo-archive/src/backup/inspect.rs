@@ -6,18 +6,20 @@
 
 use std::{io::Read, sync::atomic::Ordering};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use undoo_core::{Finding, Kind, Problem, Result};
+use undoo_core::{BackupId, Finding, Kind, Problem, Result};
 
 use super::{Backup, DatabasePart};
 use crate::{
-    container::{Gunzip, Head},
+    container::{Gunzip, Head, shown},
     dump::{
         DumpEvent, DumpFormat, DumpHeader, DumpStream, custom::CustomDump, plain::PlainDump, sql::Tokens,
     },
     error::innermost,
     filestore::FilestorePart,
     layout::Layout,
+    manifest::ours::SignatureState,
 };
 
 /// Stored bytes of a plain dump that inspection reads. Extensions come first, then the tables: of an
@@ -25,6 +27,8 @@ use crate::{
 const BUDGET: u64 = 512 * 1024;
 /// Content that inspection looks at, however well it is compressed.
 const MAX_CONTENT: u64 = 32 << 20;
+/// Warnings of the one who wrote it that are shown.
+const MOST_WARNINGS: usize = 20;
 /// A local header and extra fields may take this much of the budget.
 const OVERHEAD: u64 = 70_000;
 
@@ -39,6 +43,9 @@ pub struct Inspection {
     pub odoo: OdooInspection,
     /// The filestore.
     pub filestore: FilestoreInspection,
+    /// What our own backups say besides; none for those of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoo: Option<UndooInspection>,
     /// What there is to know and to decide.
     pub findings: Vec<Finding>,
 }
@@ -67,6 +74,29 @@ pub struct OdooInspection {
     pub version: Option<String>,
     /// Number of installed modules.
     pub modules: Option<u64>,
+}
+
+/// What one of our own backups says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndooInspection {
+    /// The backup's id.
+    pub backup_id: BackupId,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// Version of the program that wrote it.
+    pub undoo_version: String,
+    /// Whose it is, as it says.
+    pub organisation: Option<String>,
+    /// Whether it is signed, and whether the signature holds.
+    pub signature: SignatureState,
+    /// Public half of the key that signed it.
+    pub public_key: Option<String>,
+    /// Whether its tables can be read side by side.
+    pub seekable: bool,
+    /// Files that are not what their names say, as it was written down.
+    pub corrupt_files: u64,
+    /// Files that attachments name and that it has not, as it was written down.
+    pub missing_files: u64,
 }
 
 /// The filestore's form and size.
@@ -114,7 +144,40 @@ pub fn inspect(backup: &Backup) -> Result<Inspection> {
         version: manifest.and_then(|manifest| manifest.version.clone()),
         modules: manifest.and_then(|manifest| manifest.modules.as_ref()).map(|modules| modules.len() as u64),
     };
-    Ok(Inspection { layout: backup.layout, database, odoo, filestore: filestore(backup), findings })
+    let undoo = undoo(backup, &mut findings);
+    let filestore = filestore(backup);
+    Ok(Inspection { layout: backup.layout, database, odoo, filestore, undoo, findings })
+}
+
+/// What it says of itself, and what is to be said about that.
+fn undoo(backup: &Backup, findings: &mut Vec<Finding>) -> Option<UndooInspection> {
+    let manifest = backup.manifest.as_ref()?;
+    let undoo = manifest.undoo.as_ref()?;
+    if manifest.signature == SignatureState::Invalid {
+        findings.push(Finding::warning(
+            "signature_invalid",
+            "the manifest is signed and the signature does not hold: it was changed after it was signed",
+            "Find out who changed this backup. It is judged as one of unknown origin.",
+        ));
+    }
+    for warning in undoo.warnings.iter().take(MOST_WARNINGS) {
+        findings.push(Finding::warning(
+            format!("noted_{}", shown(&warning.code)),
+            format!("when this backup was made: {}", shown(&warning.message)),
+            "See the manifest for names; `undoo verify BACKUP --level deep` looks for itself.",
+        ));
+    }
+    Some(UndooInspection {
+        backup_id: undoo.backup_id,
+        created_at: undoo.created_at,
+        undoo_version: shown(&undoo.undoo_version),
+        organisation: undoo.organisation.as_ref().map(shown),
+        signature: manifest.signature,
+        public_key: undoo.public_key.as_ref().map(shown),
+        seekable: backup.tables().is_some(),
+        corrupt_files: undoo.corrupt.len() as u64,
+        missing_files: undoo.attachments.as_ref().map_or(0, |found| found.missing_total),
+    })
 }
 
 fn database(backup: &Backup, part: &DatabasePart, findings: &mut Vec<Finding>) -> Result<DatabaseInspection> {

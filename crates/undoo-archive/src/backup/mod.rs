@@ -4,12 +4,15 @@
 //! of them; it must never take the manifest's word where the part itself can be asked.
 
 mod inspect;
+mod seek;
 
 use std::io::Read;
 
 use undoo_core::{Finding, Kind, Problem, Result};
 
-pub use self::inspect::{DatabaseInspection, FilestoreInspection, Inspection, OdooInspection, inspect};
+pub use self::inspect::{
+    DatabaseInspection, FilestoreInspection, Inspection, OdooInspection, UndooInspection, inspect,
+};
 pub use crate::container::BackupInput;
 use crate::{
     container::{Container, Gunzip},
@@ -51,6 +54,9 @@ pub struct Backup {
     container: Container,
     /// The manifest's member.
     pub(crate) manifest_member: Option<usize>,
+    /// Whether what the manifest says of the dump's places can be true.
+    seekable: bool,
+    seek: seek::Seek,
 }
 
 impl Backup {
@@ -62,10 +68,24 @@ impl Backup {
     /// looks made to do harm; `Unavailable` when the storage does not answer.
     pub fn open(input: BackupInput) -> Result<Self> {
         let container = Container::open(input)?;
-        let layout::Parts { layout, database, filestore, manifest, findings } =
+        let layout::Parts { layout, database, filestore, manifest, mut findings } =
             layout::recognise(&container)?;
         let (manifest_member, manifest) = manifest.unzip();
-        Ok(Self { layout, database, filestore, manifest, findings, container, manifest_member })
+        let checked = seek::check(&container, database.as_ref(), manifest.as_ref());
+        let seekable = checked.is_ok();
+        findings.extend(checked.err());
+        let seek = seek::Seek::default();
+        Ok(Self {
+            layout,
+            database,
+            filestore,
+            manifest,
+            findings,
+            container,
+            manifest_member,
+            seekable,
+            seek,
+        })
     }
 
     /// The members that the parts refer to.
@@ -106,7 +126,7 @@ impl Backup {
         Ok(FilestoreTar::new(tar))
     }
 
-    fn dump_bytes(&self, part: &DatabasePart) -> Result<Box<dyn Read + Send>> {
+    pub(crate) fn dump_bytes(&self, part: &DatabasePart) -> Result<Box<dyn Read + Send>> {
         let input = self.container.read(part.member)?;
         Ok(if part.gzip { Box::new(Gunzip::new(input, self.container.describe(part.member))) } else { input })
     }

@@ -58,29 +58,7 @@ impl MemberReader {
         let stream = source.stream(member.offset, request).map_err(problem_of)?;
         let mut input = BufReader::with_capacity(request.min(BUFFER) as usize, stream);
 
-        let mut header = [0; LOCAL_LEN as usize];
-        input.read_exact(&mut header).map_err(problem_of)?;
-        let mut name = vec![0; usize::from(u16_at(&header, 26)).min(member.name.len())];
-        input.read_exact(&mut name).map_err(problem_of)?;
-        if let Some(what) = disagreement(&header, &name, member) {
-            return Err(refused(
-                "zip_local_mismatch",
-                format!(
-                    "{what} of \"{}\" differs between the ZIP's directory and the member itself",
-                    shown(&*member.name)
-                ),
-            ));
-        }
-        let extra = u64::from(u16_at(&header, 28));
-        if LOCAL_LEN + name_len + extra + member.compressed > room {
-            return Err(refused(
-                "zip_member_overlap",
-                format!(
-                    "\"{}\" in the ZIP reaches into the next member or the directory",
-                    shown(&*member.name)
-                ),
-            ));
-        }
+        let extra = local_header(&mut input, member)?;
         let head_only = budget.is_some();
         let skipped = io::copy(&mut input.by_ref().take(extra), &mut io::sink()).map_err(problem_of)?;
         if skipped < extra && !head_only {
@@ -102,6 +80,13 @@ impl MemberReader {
             head_only,
             state: State::Reading,
         })
+    }
+
+    /// Where a member's data begins in the archive; its local header is checked.
+    pub(super) fn data_start(source: &dyn RangedRead, member: &Member) -> Result<u64> {
+        let len = LOCAL_LEN + member.name.len() as u64;
+        let mut header = source.stream(member.offset, len).map_err(problem_of)?;
+        Ok(member.offset + len + local_header(&mut header, member)?)
     }
 
     /// At least one byte of content, unless only the front was asked for and it is at its end.
@@ -241,6 +226,31 @@ impl Read for MemberReader {
             State::Reading => self.step(out).inspect_err(|_| self.state = State::Failed),
         }
     }
+}
+
+/// Reads a local header with its name and checks both; answers the bytes of extra fields that follow.
+fn local_header(input: &mut impl Read, member: &Member) -> Result<u64> {
+    let mut header = [0; LOCAL_LEN as usize];
+    input.read_exact(&mut header).map_err(problem_of)?;
+    let mut name = vec![0; usize::from(u16_at(&header, 26)).min(member.name.len())];
+    input.read_exact(&mut name).map_err(problem_of)?;
+    if let Some(what) = disagreement(&header, &name, member) {
+        return Err(refused(
+            "zip_local_mismatch",
+            format!(
+                "{what} of \"{}\" differs between the ZIP's directory and the member itself",
+                shown(&*member.name)
+            ),
+        ));
+    }
+    let extra = u64::from(u16_at(&header, 28));
+    if LOCAL_LEN + member.name.len() as u64 + extra + member.compressed > member.end - member.offset {
+        return Err(refused(
+            "zip_member_overlap",
+            format!("\"{}\" in the ZIP reaches into the next member or the directory", shown(&*member.name)),
+        ));
+    }
+    Ok(extra)
 }
 
 fn disagreement(header: &[u8], name: &[u8], member: &Member) -> Option<&'static str> {

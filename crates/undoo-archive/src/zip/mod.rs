@@ -11,6 +11,7 @@
 
 mod directory;
 mod member;
+pub(crate) mod range;
 
 use std::{io::Read, sync::Arc};
 
