@@ -14,6 +14,7 @@ pub mod filestore;
 pub mod layout;
 pub mod manifest;
 pub mod tar;
+pub mod verify;
 pub mod write;
 pub mod zip;
 

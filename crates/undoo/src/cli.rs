@@ -39,8 +39,8 @@ pub enum Command {
     Undo(Undo),
     /// Finish a cutover that broke off, in the direction it was going.
     Resume(OnTarget),
-    /// Match every attachment of a live system with its file, and hash every file.
-    Verify(OnTarget),
+    /// Match every attachment with its file and hash every file, of a live system or of a backup.
+    Verify(Verify),
     /// List the restores of a target and the pairs that are kept for undo.
     List(OnTarget),
     /// Show a restore's signed report, and whether its signature holds.
@@ -192,6 +192,35 @@ pub enum Intent {
     Copy,
     /// The same instance in another place; the source does not run any more.
     Move,
+}
+
+/// `undoo verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// docker:CONTAINER or compose:PROJECT for a live system; anything else is a backup, as for inspect.
+    #[arg(value_name = "TARGET|BACKUP", required_unless_present = "database_url")]
+    pub what: Option<String>,
+    /// Where to work, for a live system.
+    #[command(flatten)]
+    pub place: TargetArgs,
+    /// Of a backup: how closely to look. [default: deep]
+    #[arg(long, value_name = "LEVEL", conflicts_with = "database_url")]
+    pub level: Option<VerifyLevel>,
+    /// Of a backup: members that are read at the same time.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub jobs: usize,
+    /// Print JSON instead of a page.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How closely a backup is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyLevel {
+    /// Every checksum of the container and of the manifest.
+    Checksums,
+    /// Also every file against its name, and the dump's attachments against the files.
+    Deep,
 }
 
 /// `undoo undo`

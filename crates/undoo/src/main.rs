@@ -45,7 +45,8 @@ fn wants_json(command: &Command) -> bool {
         Command::Undo(undo) => undo.on.json,
         Command::Purge(purge) => purge.on.json,
         Command::Report(report) => report.on.json,
-        Command::Resume(on) | Command::Verify(on) | Command::List(on) | Command::Release(on) => on.json,
+        Command::Verify(verify) => verify.json,
+        Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         Command::Mover | Command::CutoverAgent => true,
     }
 }

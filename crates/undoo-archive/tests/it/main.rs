@@ -11,6 +11,7 @@ mod layout_craft;
 mod plain;
 mod seek;
 mod tar;
+mod verify;
 mod write;
 mod write_craft;
 mod zip;

@@ -53,6 +53,16 @@ fn page(name: &str, inspection: &Inspection) {
         _ => String::new(),
     };
     println!("  filestore   {}{size}", word(&filestore.form));
+    if let Some(undoo) = &inspection.undoo {
+        println!("  made by     undoo {}, {}", undoo.undoo_version, undoo.created_at);
+        println!("  backup id   {}", undoo.backup_id);
+        let by = match (&undoo.public_key, &undoo.organisation) {
+            (Some(key), Some(organisation)) => format!(", by key {key} for organisation {organisation}"),
+            (Some(key), None) => format!(", by key {key}"),
+            (None, _) => String::new(),
+        };
+        println!("  signature   {}{by}", word(&undoo.signature));
+    }
     if !inspection.findings.is_empty() {
         println!();
         for finding in &inspection.findings {
@@ -62,6 +72,6 @@ fn page(name: &str, inspection: &Inspection) {
 }
 
 /// A value by its name on the wire.
-fn word(value: &impl serde::Serialize) -> String {
+pub(super) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

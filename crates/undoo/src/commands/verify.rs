@@ -1,13 +1,125 @@
-//! `undoo verify`: a live system's attachments against its files.
+//! `undoo verify`: attachments against files, of a live system or of a backup where it lies.
 
+use std::sync::Arc;
+
+use undoo_archive::verify::{self, Level, Options, Progress, Report};
 use undoo_core::{Kind, Problem};
-use undoo_engine::{attachments::Reconciliation, order::Failure, orders::Order};
+use undoo_engine::{
+    attachments::Reconciliation,
+    order::{Answer, Audience, Failure, Phase},
+    orders::Order,
+    source,
+};
 
-use super::print_json;
-use crate::{cli::OnTarget, place::Place, ui::Ui};
+use super::{bytes, inspect::word, print_json};
+use crate::{
+    cli::{Verify, VerifyLevel},
+    docker,
+    place::Place,
+    ui::{self, Ui},
+};
 
-pub(super) async fn run(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure> {
-    let place = Place::find(arguments.target.as_deref(), &arguments.place).await?;
+pub(super) async fn run(arguments: &Verify, ui: &Ui) -> Result<(), Failure> {
+    let what = arguments.what.as_deref();
+    match what.filter(|what| !what.starts_with("docker:") && !what.starts_with("compose:")) {
+        Some(backup) => of_backup(backup, arguments, ui).await,
+        None => of_target(arguments, ui).await,
+    }
+}
+
+async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failure> {
+    let level = match arguments.level.unwrap_or(VerifyLevel::Deep) {
+        VerifyLevel::Checksums => Level::Checksums,
+        VerifyLevel::Deep => Level::Deep,
+    };
+    let backup = source::open(&docker::storage(name)?.0, &undoo_storage::Options::default()).await?;
+    ui.tell(Answer::Phase { phase: Phase::Verify });
+    // The readers block, so they get a thread; what they tell comes back by this channel.
+    let (told, mut telling) = tokio::sync::watch::channel((0, 0));
+    let progress: Progress = Arc::new(move |done, total| {
+        told.send_replace((done, total));
+        Ok(())
+    });
+    let options = Options { level, jobs: arguments.jobs };
+    let work = tokio::task::spawn_blocking(move || verify::verify(&backup, &options, progress));
+    while telling.changed().await.is_ok() {
+        let (done, total) = *telling.borrow_and_update();
+        let unit = "bytes".to_owned();
+        ui.tell(Answer::Progress { phase: Phase::Verify, done, total: Some(total), unit });
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let report = work.await.map_err(|error| {
+        Problem::new(Kind::Internal, "verify", "the verification broke down", "please report this")
+            .caused_by(error)
+    })??;
+    ui.settle();
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        page(name, &report);
+    }
+    if report.is_whole() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::NotProven,
+        "backup_not_whole",
+        "the backup is not what it should be",
+        "use another backup; what holds of this one can still be restored, with what is missing accepted",
+    )
+    .into())
+}
+
+fn page(name: &str, report: &Report) {
+    println!("{name}");
+    println!("  read        {} members, {}", report.members, bytes(report.bytes));
+    println!("  signature   {}", word(&report.signature));
+    for part in &report.parts {
+        let holds = match part.holds {
+            Some(true) => "as the manifest says",
+            Some(false) => "NOT what the manifest says",
+            None => "nothing to compare with",
+        };
+        println!("  {:11} {}, sha256 {}: {holds}", part.part, bytes(part.bytes), part.sha256);
+    }
+    println!("  files       {}, {} of them corrupt", report.files, report.corrupt.total);
+    if let Some(found) = &report.attachments {
+        println!("  attachments {} of {} matched", found.matched, found.attachments);
+        println!("  in database {}", found.in_database);
+        println!("  elsewhere   {}", found.external);
+        println!("  orphans     {} files that no attachment names", found.orphans.total);
+        for missing in &found.missing.first {
+            println!(
+                "  missing     {} {} (attachment {})",
+                missing.store_fname, missing.name, missing.attachment
+            );
+        }
+        for row in &found.differing.first {
+            println!("  differing   {} {} (attachment {})", row.store_fname, row.name, row.attachment);
+        }
+    }
+    for corrupt in &report.corrupt.first {
+        println!("  corrupt     {} {}", corrupt.store_fname, corrupt.reason);
+    }
+    for broken in &report.broken.first {
+        println!("  broken      {}: {} [{}]", broken.member, broken.message, broken.code);
+    }
+    for finding in &report.findings {
+        println!("{}", ui::finding_lines(finding));
+    }
+}
+
+async fn of_target(arguments: &Verify, ui: &Ui) -> Result<(), Failure> {
+    if arguments.level.is_some() {
+        return Err(Problem::new(
+            Kind::Invalid,
+            "verify_level",
+            "--level is for backups; a live system is always matched whole",
+            "leave --level out, or name a backup",
+        )
+        .into());
+    }
+    let place = Place::find(arguments.what.as_deref(), &arguments.place).await?;
     let found: Reconciliation = place.order(Order::Verify { target: place.target().clone() }, ui).await?;
     ui.settle();
     if arguments.json {
