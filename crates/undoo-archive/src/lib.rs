@@ -8,6 +8,7 @@ pub mod attachments;
 pub mod backup;
 pub mod bytes;
 pub mod container;
+pub mod convert;
 pub mod dump;
 pub mod error;
 pub mod filestore;

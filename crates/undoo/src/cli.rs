@@ -41,6 +41,8 @@ pub enum Command {
     Resume(OnTarget),
     /// Match every attachment with its file and hash every file, of a live system or of a backup.
     Verify(Verify),
+    /// Write a backup in another layout: ours, or the one of OEC.SH.
+    Convert(Convert),
     /// List the restores of a target and the pairs that are kept for undo.
     List(OnTarget),
     /// Show a restore's signed report, and whether its signature holds.
@@ -221,6 +223,41 @@ pub enum VerifyLevel {
     Checksums,
     /// Also every file against its name, and the dump's attachments against the files.
     Deep,
+}
+
+/// `undoo convert`
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// The backup, as for inspect.
+    #[arg(value_name = "IN")]
+    pub from: String,
+    /// The file to write. It must not be there yet.
+    #[arg(value_name = "OUT")]
+    pub to: PathBuf,
+    /// The layout to write.  [default: oec for a backup of ours, ours for any other]
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<ConvertLayout>,
+    /// With --layout oec: name of the database, where the backup does not tell it.
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// Compression, from 1 (quick) to 9 (small); 0 stores everything as it is.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub level: u8,
+    /// Threads that compress.  [default: the processors there are, at most 8]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Print JSON instead of a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A layout that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConvertLayout {
+    /// Ours: a ZIP that Odoo's database manager loads. Takes a plain dump.
+    Undoo,
+    /// dump.sql, filestore.tar.gz and manifest.json in a ZIP.
+    Oec,
 }
 
 /// `undoo undo`

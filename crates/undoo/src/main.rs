@@ -46,6 +46,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Purge(purge) => purge.on.json,
         Command::Report(report) => report.on.json,
         Command::Verify(verify) => verify.json,
+        Command::Convert(convert) => convert.json,
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         Command::Mover | Command::CutoverAgent => true,
     }

@@ -8,6 +8,7 @@
 //! Formats: POSIX.1-2001 (ustar and pax) and GNU tar's long names and base-256 sizes.
 
 mod header;
+pub(crate) mod write;
 
 use std::io::{self, Read};
 

@@ -1,5 +1,6 @@
 //! One file for each command. A command finds its place, gives orders, and shows what came of them.
 
+mod convert;
 mod inspect;
 mod keep;
 mod restore;
@@ -24,6 +25,7 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Undo(arguments) => undo::run(&arguments, ui).await,
         Command::Resume(arguments) => undo::resume(&arguments, ui).await,
         Command::Verify(arguments) => verify::run(&arguments, ui).await,
+        Command::Convert(arguments) => convert::run(&arguments, ui).await,
         Command::List(arguments) => keep::list(&arguments, ui).await,
         Command::Release(arguments) => keep::release(&arguments, ui).await,
         Command::Report(arguments) => keep::report(&arguments, ui).await,

@@ -1,0 +1,134 @@
+//! `undoo convert`: a backup in another layout, as a file here.
+//!
+//! The file gets its name only when it is whole: until then it is called `….partial`.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use serde_json::json;
+use undoo_archive::{
+    Backup,
+    convert::{self, Converted},
+    write::Settings,
+};
+use undoo_core::{Kind, Problem, Result};
+use undoo_engine::{order::Failure, source};
+
+use super::{bytes, print_json};
+use crate::{
+    cli::{Convert, ConvertLayout},
+    docker, signature,
+    ui::Ui,
+};
+
+pub(super) async fn run(arguments: &Convert, ui: &Ui) -> Result<(), Failure> {
+    let backup =
+        source::open(&docker::storage(&arguments.from)?.0, &undoo_storage::Options::default()).await?;
+    let ours = backup.manifest.as_ref().is_some_and(|manifest| manifest.undoo.is_some());
+    let layout = arguments.layout.unwrap_or(if ours { ConvertLayout::Oec } else { ConvertLayout::Undoo });
+    let threads =
+        arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from).min(8));
+    let created_at = if ours { convert::time_of(&backup) } else { jiff::Timestamp::now() };
+    let settings = Settings { level: arguments.level, threads, created_at };
+    let (to, database) = (arguments.to.clone(), arguments.database.clone());
+    let work = move || write(&backup, layout, settings, database.as_deref(), &to);
+    let (converted, size) = tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Problem::new(Kind::Internal, "convert", "the conversion broke down", "please report this")
+            .caused_by(error)
+    })??;
+    let to = arguments.to.display().to_string();
+    if arguments.json {
+        return print_json(&json!({
+            "file": to,
+            "bytes": size,
+            "files": converted.files,
+            "left_out": converted.left_out,
+        }));
+    }
+    for left_out in &converted.left_out {
+        ui.say(&format!("  left out    {left_out}"));
+    }
+    println!("{to}: {} files, {}", converted.files, bytes(size));
+    Ok(())
+}
+
+fn write(
+    backup: &Backup,
+    layout: ConvertLayout,
+    settings: Settings,
+    database: Option<&str>,
+    to: &Path,
+) -> Result<(Converted, u64)> {
+    if to.exists() {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "output_exists",
+            format!("{} is there already", to.display()),
+            "Name another file, or move that one away.",
+        ));
+    }
+    let partial = Partial::create(to)?;
+    let out = BufWriter::with_capacity(1 << 20, &partial.file);
+    let converted = match layout {
+        ConvertLayout::Oec => convert::to_oec(backup, out, &settings, database)?.1,
+        ConvertLayout::Undoo => {
+            let signer = signature::signer()?;
+            convert::to_undoo(backup, out, settings, env!("CARGO_PKG_VERSION"), Some(&signer))?.2
+        }
+    };
+    let size = partial.settle(to)?;
+    Ok((converted, size))
+}
+
+/// A file that is removed unless it is settled.
+struct Partial {
+    path: PathBuf,
+    file: File,
+    settled: bool,
+}
+
+impl Partial {
+    fn create(to: &Path) -> Result<Self> {
+        let mut name = to.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let path = to.with_file_name(name);
+        let file = File::options().write(true).create_new(true).open(&path);
+        let file = file.map_err(|error| unwritable(&path, error))?;
+        Ok(Self { path, file, settled: false })
+    }
+
+    /// Gives it its name, once it is on the disk.
+    fn settle(mut self, to: &Path) -> Result<u64> {
+        let failed = |error| unwritable(to, error);
+        self.file.sync_all().map_err(failed)?;
+        let size = self.file.metadata().map_err(failed)?.len();
+        fs::rename(&self.path, to).map_err(failed)?;
+        self.settled = true;
+        Ok(size)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.settled {
+            // What remains of it has a name that says what it is.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn unwritable(path: &Path, error: io::Error) -> Problem {
+    let code =
+        if error.kind() == io::ErrorKind::AlreadyExists { "output_exists" } else { "output_unwritable" };
+    Problem::new(
+        Kind::Unavailable,
+        code,
+        format!("{} cannot be written", path.display()),
+        "Check the folder, its rights and its room; a file named .partial is left from a run that was killed.",
+    )
+    .caused_by(error)
+}
