@@ -4,6 +4,8 @@
 //! [`std::io::Read`], hold bounded memory, and answer a [`undoo_core::Problem`] for whatever they do not
 //! understand; they never guess, never panic, and never touch a file, a socket or a clock.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
+
 pub mod attachments;
 pub mod backup;
 pub mod bytes;

@@ -4,6 +4,8 @@
 //! wait: the other crates act, this one says what they talk about, so that it can be printed, hashed,
 //! approved and tested without any of them.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
+
 pub mod finding;
 pub mod id;
 pub mod pair;

@@ -125,6 +125,9 @@ impl fmt::Display for Reason {
     }
 }
 
+/// How many periods count, which period a day is in, and the reason that it makes.
+type Rule = (u32, fn(Date) -> String, fn(String) -> Reason);
+
 /// What is to become of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
@@ -159,7 +162,7 @@ pub fn decide(policy: &Policy, backups: &[Backup], now: Timestamp) -> Vec<Decisi
         keep(at, Reason::Last);
     }
     let dates: Vec<Date> = sorted.iter().map(|backup| backup.time.to_zoned(TimeZone::UTC).date()).collect();
-    let rules: [(u32, fn(Date) -> String, fn(String) -> Reason); 4] = [
+    let rules: [Rule; 4] = [
         (policy.daily, |date| date.to_string(), |period| Reason::Daily { period }),
         (policy.weekly, week, |period| Reason::Weekly { period }),
         (policy.monthly, month, |period| Reason::Monthly { period }),

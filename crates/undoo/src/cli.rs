@@ -206,7 +206,7 @@ pub struct Verify {
     #[command(flatten)]
     pub place: TargetArgs,
     /// Of a backup: how closely to look. [default: deep]
-    #[arg(long, value_name = "LEVEL", conflicts_with = "database_url")]
+    #[arg(long, value_name = "LEVEL")]
     pub level: Option<VerifyLevel>,
     /// Of a backup: members that are read at the same time.
     #[arg(long, value_name = "N", default_value_t = 4)]

@@ -18,7 +18,7 @@ const DESCRIPTOR: u16 = 1 << 3;
 /// The name is UTF-8.
 const UTF8: u16 = 1 << 11;
 /// Made on Unix, so that the mode below is understood.
-const MADE_BY: u16 = 3 << 8 | 45;
+const MADE_BY: u16 = (3 << 8) | 45;
 /// A regular file, readable by all.
 const MODE: u32 = 0o100_644 << 16;
 const SATURATED: u64 = u32::MAX as u64;
@@ -235,8 +235,8 @@ fn dos_time(time: Timestamp) -> [u16; 2] {
     let time = time.to_zoned(TimeZone::UTC).datetime();
     let year = time.year().clamp(1980, 2107);
     let part = |value: i8| u16::try_from(value).unwrap_or_default();
-    let date = (year as u16 - 1980) << 9 | part(time.month()) << 5 | part(time.day());
-    [part(time.hour()) << 11 | part(time.minute()) << 5 | part(time.second()) / 2, date]
+    let date = ((year as u16 - 1980) << 9) | (part(time.month()) << 5) | part(time.day());
+    [(part(time.hour()) << 11) | (part(time.minute()) << 5) | (part(time.second()) / 2), date]
 }
 
 #[cfg(test)]

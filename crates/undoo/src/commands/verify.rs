@@ -33,7 +33,10 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         VerifyLevel::Deep => Level::Deep,
     };
     let backup = source::open(&docker::storage(name)?.0, &undoo_storage::Options::default()).await?;
-    ui.tell(Answer::Phase { phase: Phase::Verify });
+    // A program gets the report and nothing else.
+    let quiet = Ui::quiet();
+    let shown = if arguments.json { &quiet } else { ui };
+    shown.tell(Answer::Phase { phase: Phase::Verify });
     // The readers block, so they get a thread; what they tell comes back by this channel.
     let (told, mut telling) = tokio::sync::watch::channel((0, 0));
     let progress: Progress = Arc::new(move |done, total| {
@@ -45,7 +48,7 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
     while telling.changed().await.is_ok() {
         let (done, total) = *telling.borrow_and_update();
         let unit = "bytes".to_owned();
-        ui.tell(Answer::Progress { phase: Phase::Verify, done, total: Some(total), unit });
+        shown.tell(Answer::Progress { phase: Phase::Verify, done, total: Some(total), unit });
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     let report = work.await.map_err(|error| {
