@@ -14,7 +14,7 @@ use undoo_engine::{order::Strategy, pairs, pg::ident};
 use crate::{
     odoo::{files, odoo_zip},
     server::{Server, quoted},
-    world::{BORN_LATER, World, cut_over, stage, stage_and_accept},
+    world::{BORN_LATER, Crash, Recorder, World, cut_over, make_live, stage, stage_and_accept},
 };
 
 /// Everything that belongs to a database's name.
@@ -210,7 +210,7 @@ async fn what_belonged_to_a_database_that_was_dropped_first_outlives_a_restore_t
     stage(&world.work(), &broken).await.unwrap_err();
     let next = world.work();
     stage_and_accept(&next, &world.backup()).await;
-    cut_over(&world, &next.id, Side::Restored).await;
+    make_live(&world, &next.id, Side::Restored, &Recorder::default(), &Crash::never()).await.unwrap();
     assert_eq!(properties(server, name), before);
     let left = std::fs::read_dir(world.target.filestore_root.join(".undoo")).unwrap();
     assert_eq!(left.count(), 1, "more than the restore's own directory is left");
