@@ -151,6 +151,11 @@ impl Running {
         self.child.kill().unwrap();
     }
 
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        docker::succeed(Command::new("kill").args(["-INT", &self.child.id().to_string()]), b"");
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Run {
         let status = self.child.wait().unwrap();
