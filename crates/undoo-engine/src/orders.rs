@@ -12,7 +12,7 @@ use crate::{
     health::{self, Patience},
     home::Home,
     lock::{Locked, Work},
-    order::{Audience, Failure, Target},
+    order::{Audience, Failure, Strategy, Target},
     outgoing::HeldOutgoing,
     pairs,
     record::{self, Record, State},
@@ -27,7 +27,8 @@ const SIGNED_REPORT: &str = "report.signed.json";
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
-    /// Say what a restore would do; touch nothing. Answers a [`restore::Plan`].
+    /// Say what a restore would do; touch nothing. One that is to make room first takes the lock. Answers a
+    /// [`restore::Plan`].
     Plan {
         /// The backup.
         backup: StorageOrder,
@@ -56,6 +57,11 @@ pub enum Order {
         work: Assignment,
         /// What is to be done.
         preparation: Preparation,
+    },
+    /// Have the server write what was loaded to disk, while there is nothing else to do.
+    Flush {
+        /// The restore.
+        work: Assignment,
     },
     /// Ask an Odoo for its login page. Answers a [`health::Answered`].
     Probe {
@@ -181,6 +187,10 @@ impl Session {
         let options = undoo_storage::Options::default();
         Ok(match order {
             Order::Plan { backup, work } => {
+                if matches!(work.options.strategy, Strategy::StopFirst { .. }) {
+                    // Odoo is stopped next: not for a restore that is refused then.
+                    self.lock(&work.target, Work::Restore(work.id)).await?;
+                }
                 let backup = source::open(&backup.0, &options).await?;
                 value(&restore::plan_with_dump(&work, &backup, audience).await?)?
             }
@@ -197,6 +207,10 @@ impl Session {
             Order::Prepare { work, preparation } => {
                 let locked = self.lock(&work.target, Work::Restore(work.id)).await?;
                 value(&restore::prepare(locked, &work, &preparation).await?)?
+            }
+            Order::Flush { work } => {
+                restore::flush(self.lock(&work.target, Work::Restore(work.id)).await?).await?;
+                Value::Null
             }
             Order::Probe { base, database, patience } => {
                 value(&health::login_page(&base, &database, patience).await?)?

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Instant};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::error::SqlState;
 use undoo_archive::{
     backup::{Backup, Inspection},
     filestore::FilestorePart,
@@ -490,6 +491,18 @@ pub async fn prepare(locked: &Locked, work: &Assignment, preparation: &Preparati
         blocking(move || Stage::create(&tree, &from, owner, false)?.link_all()).await?;
     }
     Ok(held)
+}
+
+/// Writes what was loaded to disk. To drop the clone, [`accept`] needs a checkpoint, and would wait for all
+/// of that; while Odoo boots it costs nobody any time. Where the role may not ask for one, it does wait.
+///
+/// # Errors
+/// When the server refuses for another reason than rights.
+pub async fn flush(locked: &Locked) -> Result<()> {
+    match locked.server().batch_execute("CHECKPOINT").await {
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
+        outcome => outcome.map_err(pg::failed("writing what was loaded to disk")),
+    }
 }
 
 /// Takes the proof's clone away and hands the staged tables to Odoo's role: the pair is ready to go live.

@@ -283,6 +283,8 @@ impl DockerPlace {
     /// # Errors
     /// `NotProven` with the end of Odoo's log.
     pub async fn prove(&self, work: &Assignment, ui: &Ui) -> Result<Answered, Failure> {
+        // Of the first press, too, that somebody else hears while the network is made.
+        let interrupt = interrupted();
         let network = self.network_for_proof(&work.id).await?;
         let clone = pair::proof_database(&work.id);
         let run = self.proof_run(work, clone.clone(), network.name().to_owned())?;
@@ -299,7 +301,7 @@ impl DockerPlace {
         let stop = async {
             tokio::select! {
                 problem = gives_up(&booted) => hopeless = Some(problem),
-                () = interrupted() => {}
+                () = interrupt => {}
             }
         };
         let probed = self.order_to(&spec, &order, ui, stop).await;

@@ -105,9 +105,12 @@ fn the_second_of_two_restores_at_once_is_refused_and_the_first_completes() {
     let pairs = Pairs::up(Kind::ODOO_19);
     let (zip, target) = (pairs.backup.zip(), pairs.live.target());
     let first = undoo.start(&pairs.words(&zip, &target), &[]);
-    // Its mover has nothing to do then.
+    first.hears("\"phase\":\"data\"");
+    let movers = pairs.live.of_undoo("mover", false);
+    assert_eq!(movers.len(), 1);
+    // It has nothing to do then, and holds the lock.
     first.hears("\"phase\":\"boot\"");
-    assert_eq!(pairs.live.of_undoo("mover", false).len(), 1, "one mover for all");
+    assert!(pairs.live.of_undoo("mover", false).contains(&movers[0]), "one mover for all");
     let id = pairs.live.record().unwrap()["id"].as_str().unwrap().to_owned();
     for words in [&pairs.words(&zip, &target)[..], &["purge", &target, "--json"]] {
         let refused = undoo.run(words).ends(7).json();
@@ -128,7 +131,9 @@ fn ctrl_c_takes_back_what_is_staged_and_lets_a_cutover_go_on() {
     let undoo = Undoo::ready();
     let pairs = Pairs::up(Kind::ODOO_19);
     let (zip, target) = (pairs.backup.zip(), pairs.live.target());
-    for (moment, more) in [("data", "--no-boot"), ("neutralize", "--intent=copy"), ("boot", "--undo-window=24")] {
+    for (moment, more) in
+        [("data", "--no-boot"), ("neutralize", "--intent=copy"), ("boot", "--undo-window=24")]
+    {
         let words: Vec<&str> = pairs.words(&zip, &target).into_iter().chain([more]).collect();
         let run = undoo.start(&words, &[]);
         run.hears(&format!("\"phase\":\"{moment}\""));

@@ -331,7 +331,12 @@ async fn finish(
     let held: HeldOutgoing = place.order(order, ui).await.map_err(staged)?;
     let boot = if boots {
         ui.tell(Answer::Phase { phase: Phase::Boot });
-        Some(place.prove(work, ui).await.map_err(staged)?)
+        let quiet = Ui::quiet();
+        let flush = place.order::<()>(Order::Flush { work: work.clone() }, &quiet);
+        let (boot, flushed) = tokio::join!(place.prove(work, ui), flush);
+        let boot = boot.map_err(staged)?;
+        flushed.map_err(staged)?;
+        Some(boot)
     } else {
         None
     };

@@ -207,6 +207,7 @@ fn task_of(order: &Order) -> Option<String> {
         | Order::Stage { work, .. }
         | Order::AddFiles { work, .. }
         | Order::Prepare { work, .. }
+        | Order::Flush { work }
         | Order::Accept { work } => Some(work.id.to_string()),
         Order::Discard { id, .. } | Order::HandOver { id, .. } => Some(id.to_string()),
         _ => None,
