@@ -4,8 +4,12 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -13,6 +17,7 @@ use serde_json::json;
 use undoo_archive::{
     Backup,
     convert::{self, Converted},
+    error::carry,
     write::Settings,
 };
 use undoo_core::{Kind, Problem, Result};
@@ -21,7 +26,9 @@ use undoo_engine::{order::Failure, source};
 use super::{bytes, print_json};
 use crate::{
     cli::{Convert, ConvertLayout},
-    docker, signature,
+    docker,
+    interrupt::{cancelled, interrupted},
+    signature,
     ui::Ui,
 };
 
@@ -35,8 +42,18 @@ pub(super) async fn run(arguments: &Convert, ui: &Ui) -> Result<(), Failure> {
     let created_at = if ours { convert::time_of(&backup) } else { jiff::Timestamp::now() };
     let settings = Settings { level: arguments.level, threads, created_at };
     let (to, database) = (arguments.to.clone(), arguments.database.clone());
-    let work = move || write(&backup, layout, settings, database.as_deref(), &to);
-    let (converted, size) = tokio::task::spawn_blocking(work).await.map_err(|error| {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let work = move || write(&backup, layout, settings, database.as_deref(), &to, &stopped);
+    let mut work = tokio::task::spawn_blocking(work);
+    let done = tokio::select! {
+        done = &mut work => done,
+        () = interrupted() => {
+            stop.store(true, Ordering::Relaxed);
+            work.await
+        }
+    };
+    let (converted, size) = done.map_err(|error| {
         Problem::new(Kind::Internal, "convert", "the conversion broke down", "please report this")
             .caused_by(error)
     })??;
@@ -62,6 +79,7 @@ fn write(
     settings: Settings,
     database: Option<&str>,
     to: &Path,
+    stop: &AtomicBool,
 ) -> Result<(Converted, u64)> {
     if to.exists() {
         return Err(Problem::new(
@@ -72,7 +90,7 @@ fn write(
         ));
     }
     let partial = Partial::create(to)?;
-    let out = BufWriter::with_capacity(1 << 20, &partial.file);
+    let out = BufWriter::with_capacity(1 << 20, Stoppable { file: &partial.file, stop });
     let converted = match layout {
         ConvertLayout::Oec => convert::to_oec(backup, out, &settings, database)?.1,
         ConvertLayout::Undoo => {
@@ -82,6 +100,25 @@ fn write(
     };
     let size = partial.settle(to)?;
     Ok((converted, size))
+}
+
+/// A file that takes no more once it was asked to stop.
+struct Stoppable<'a> {
+    file: &'a File,
+    stop: &'a AtomicBool,
+}
+
+impl Write for Stoppable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(carry(cancelled()));
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// A file that is removed unless it is settled.
