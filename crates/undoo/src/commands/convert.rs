@@ -169,3 +169,50 @@ fn unwritable(path: &Path, error: io::Error) -> Problem {
     )
     .caused_by(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use undoo_archive::backup::BackupInput;
+    use undoo_core::BackupId;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings { level: 1, threads: 1, created_at: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    fn backup() -> Backup {
+        let dump = "--\n-- PostgreSQL database dump\n--\n\nSET a = 1;\n\n--\n-- PostgreSQL database dump complete\n--\n";
+        let mut writer =
+            undoo_archive::write::BackupWriter::new(Vec::new(), settings()).expect("threads to be had");
+        writer.database(&mut dump.as_bytes()).expect("a whole dump");
+        let description = undoo_archive::write::Description {
+            backup_id: BackupId::generate(),
+            undoo_version: "0".into(),
+            organisation: None,
+            odoo: undoo_archive::manifest::ours::OdooKeys { db_name: "acme".into(), ..Default::default() },
+            environment: Default::default(),
+            database_only: false,
+            warnings: Vec::new(),
+        };
+        let (bytes, _) = writer.finish(description, None).expect("written");
+        Backup::open(BackupInput::Single(Arc::new(bytes), "b.zip".into())).expect("a backup")
+    }
+
+    #[test]
+    fn a_file_gets_its_name_when_it_is_whole_and_none_when_it_was_interrupted() {
+        let folder = std::env::temp_dir().join(format!("undoo-convert-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("made");
+        let to = folder.join("b.zip");
+        let names = || fs::read_dir(&folder).expect("read").count();
+        let convert =
+            |stop| write(&backup(), ConvertLayout::Oec, settings(), None, &to, &AtomicBool::new(stop));
+        assert_eq!(convert(true).expect_err("interrupted").kind, Kind::Cancelled);
+        assert_eq!(names(), 0);
+        let (_, size) = convert(false).expect("converted");
+        assert_eq!((names(), fs::metadata(&to).expect("there").len()), (1, size));
+        assert_eq!(convert(false).expect_err("there already").code, "output_exists");
+        assert_eq!(names(), 1);
+        fs::remove_dir_all(folder).expect("removed");
+    }
+}
