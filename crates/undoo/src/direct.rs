@@ -13,7 +13,7 @@ use undoo_engine::{
     swap::{Services, Swap},
 };
 
-use crate::{cli::TargetArgs, place::Cutover, ui::Ui};
+use crate::{cli::TargetArgs, hold::Hold, place::Cutover, ui::Ui};
 
 /// A database server and a directory.
 pub struct DirectPlace {
@@ -108,13 +108,17 @@ impl DirectPlace {
                 "`undoo list` shows what there is",
             )
         })?;
+        let hold = Hold::asked();
         let swap = Swap {
             target: &self.target,
             home: &home,
             services: &self.services,
             audience: ui,
             auto_rollback: cutover.auto_rollback,
-            checkpoint: &|_, _| Ok(()),
+            checkpoint: &|step, done| {
+                hold.checkpoint(step, done, ui);
+                Ok(())
+            },
         };
         swap.make_live(&mut record, cutover.to).await?;
         Ok(record)

@@ -34,6 +34,7 @@ use undoo_storage::{Access, StorageOrder};
 use crate::{
     agent::{AgentEnd, AgentOrder},
     cli::TargetArgs,
+    hold::Hold,
     place::Cutover,
     relay::Relay,
     ui::Ui,
@@ -375,6 +376,7 @@ impl DockerPlace {
             http_port: self.odoo.conf.http_port,
             holders: self.holders().await?.into_iter().map(|holder| holder.id).collect(),
             booted_ms: cutover.booted_ms,
+            hold: Hold::asked(),
         };
         let bytes = written(&order)?;
         for dead in agents::find_agents_on(&self.docker, &self.odoo.name).await? {

@@ -94,10 +94,22 @@ impl Server {
         server
     }
 
+    /// As [`Server::own`], with its data in this folder.
+    pub fn own_in(major: u32, place: &Path) -> Self {
+        let server = Self::prepared_in(major, place);
+        server.start();
+        server
+    }
+
     /// A copy of a cluster that has everything that tests begin with. It is made once and kept with what
     /// the build makes, because a test may have a process of its own.
     fn prepared(major: u32) -> Self {
-        let server = Self::unprepared(major);
+        // In memory: that these servers' disk is slow would say nothing about what is tested.
+        Self::prepared_in(major, Path::new("/dev/shm"))
+    }
+
+    fn prepared_in(major: u32, place: &Path) -> Self {
+        let server = Self::unprepared(major, place);
         let script = include_str!("odoo.sql");
         let name = format!(
             "postgres-{major}-{:x}",
@@ -107,7 +119,7 @@ impl Server {
         let lock = File::create(template.with_extension("lock")).unwrap();
         lock.lock().unwrap();
         if !template.exists() {
-            let making = Self::unprepared(major);
+            let making = Self::unprepared(major, Path::new("/dev/shm"));
             making.init();
             making.start();
             making
@@ -124,9 +136,8 @@ impl Server {
         server
     }
 
-    fn unprepared(major: u32) -> Self {
-        // In memory: that these servers' disk is slow would say nothing about what is tested.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    fn unprepared(major: u32, place: &Path) -> Self {
+        let folder = tempfile::tempdir_in(place).or_else(|_| tempfile::tempdir()).unwrap();
         Self { major, folder, bin: tools().join(format!("{major}/bin")), process: Mutex::default() }
     }
 
@@ -187,6 +198,24 @@ impl Server {
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
             sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// Starts it if it has ended by itself, and waits until it has recovered.
+    pub fn revive(&self) {
+        let ended = {
+            let mut process = self.process.lock().unwrap();
+            let ended = process.as_mut().is_some_and(|server| server.try_wait().unwrap().is_some());
+            if ended {
+                *process = None;
+            }
+            ended
+        };
+        if ended {
+            fs::remove_file(self.folder.path().join("data/postmaster.pid")).ok();
+            self.start();
+        } else {
+            self.await_ready();
         }
     }
 

@@ -48,6 +48,11 @@ impl Undoo {
         Self { program, _turn: turn }
     }
 
+    /// The binary's path.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     fn command(&self, words: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars() {
