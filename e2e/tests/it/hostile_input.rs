@@ -51,37 +51,73 @@ fn hostile_and_broken_backups_are_refused_by_name_and_the_live_system_is_what_it
     for Case { name, backup, ends, code } in cases {
         let path = folder.path().join("backup");
         fs::write(&path, backup).unwrap();
-        let words = ["restore", path.to_str().unwrap(), "--filestore", &filestore, "--yes", "--json"];
-        // They would stop it too.
-        let words = [&words[..], &["--accept", "missing_files"]].concat();
-        let run = undoo.run_with(&words, &[("UNDOO_DATABASE_URL", &url)]);
-        if run.code == 0 {
-            wrong.push(format!("{name} was restored"));
-            break;
+        let restore = |accepted: &[String]| {
+            let words = ["restore", path.to_str().unwrap(), "--filestore", &filestore, "--yes", "--json"];
+            // Most have no files, which would stop them too.
+            let accepted = ["missing_files"].into_iter().chain(accepted.iter().map(String::as_str));
+            let words: Vec<&str> =
+                words.into_iter().chain(accepted.flat_map(|code| ["--accept", code])).collect();
+            let run = undoo.run_with(&words, &[("UNDOO_DATABASE_URL", &url)]);
+            assert_ne!(run.code, 0, "{name} was restored");
+            assert!(run.json()["message"].as_str().is_some_and(|cause| !cause.is_empty()), "{name}");
+            assert_eq!(Seen::of(&live), before, "{name} touched the live system");
+            assert_eq!(live.staged(), [""; 0], "{name} left something");
+            assert_eq!(live.newest_restore(), None, "{name} left something");
+            run
+        };
+        let run = restore(&[]);
+        let (findings, answer) = (run.findings(), run.json());
+        let is_it = |found: &String| found == code || (code.ends_with(':') && found.starts_with(code));
+        if run.code != ends || !(answer["code"] == code || findings.iter().any(is_it)) {
+            let message = &answer["message"];
+            wrong.push(format!("{name}: {} {findings:?} instead of {ends} {code}: {message}", run.code));
         }
-        let answer = run.json();
-        let codes: Vec<String> = run
-            .findings()
-            .into_iter()
-            .chain([answer["code"].as_str().unwrap_or_default().to_owned()])
-            .collect();
-        if run.code != ends || !codes.iter().any(|found| found == code) {
-            wrong.push(format!(
-                "{name}: exit {}, {codes:?} instead of {ends}, {code}\n{}",
-                run.code, answer["message"]
-            ));
+        // A backup without some of its files may be all there is; nothing else here is a matter of consent.
+        if !findings.is_empty() && code != "corrupt_files" {
+            restore(&findings);
         }
-        assert!(!answer["message"].as_str().unwrap_or_default().is_empty(), "{name} names no cause");
-        assert_eq!(Seen::of(&live), before, "{name} touched the live system");
-        assert_eq!(live.staged(), [""; 0], "{name} left something");
-        assert_eq!(live.newest_restore(), None, "{name} left something");
     }
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    left_out(&undoo, &live, &with_all_that_is_left_out(&dump), &filestore, &url);
     assert!(self::whole(&live) == whole, "the live database is another one");
-    for container in [live.db(), live.odoo()] {
-        assert!(docker_maybe(&["exec", &container, "test", "-e", "/tmp/pwned"]).is_none());
-    }
+    assert!(docker_maybe(&["exec", &live.db(), "test", "-e", "/tmp/pwned"]).is_none());
     assert!(!Path::new("/tmp/undoo-e2e-pwned").exists());
+}
+
+/// What reaches out of a database without being a reason to refuse a dump.
+fn with_all_that_is_left_out(dump: &str) -> Vec<u8> {
+    let statements = "CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 dbname=postgres' PUBLICATION p;\n\
+        CREATE PUBLICATION p FOR ALL TABLES;\n\
+        CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw;\n\
+        CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION public.f();\n\
+        GRANT pg_execute_server_program TO odoo;\n\
+        ALTER DATABASE postgres SET work_mem TO '1GB';\n\
+        CREATE TRUSTED LANGUAGE plperl;\n\
+        DROP DATABASE IF EXISTS postgres;\n";
+    dump.replacen("\nSET ", &format!("\n{statements}\nSET "), 1).into_bytes()
+}
+
+/// Restored into another database, which has none of it.
+fn left_out(undoo: &Undoo, live: &Instance, dump: &[u8], filestore: &str, url: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dump.sql");
+    fs::write(&path, dump).unwrap();
+    let other = format!("{}-other", live.name);
+    let roles = "SELECT rolname, rolsuper, (SELECT count(*) FROM pg_auth_members WHERE member = r.oid) FROM pg_roles r \
+                 WHERE rolname NOT LIKE 'undoo%' UNION ALL SELECT setconfig::text, NULL, NULL FROM pg_db_role_setting";
+    let before = live.sql_in("postgres", roles);
+    let words = ["restore", path.to_str().unwrap(), "--filestore", filestore, "--database", &other, "--yes", "--json"];
+    let run = undoo.run_with(&[&words[..], &["--accept", "missing_files"]].concat(), &[("UNDOO_DATABASE_URL", url)]);
+    let result = run.ends(0).result();
+    let told = result["report"].to_string();
+    for code in ["subscription_dropped", "publication_dropped", "foreign_dropped", "event_trigger_dropped"] {
+        assert!(told.contains(code), "{code} is not in the report");
+    }
+    let there = "SELECT (SELECT count(*) FROM pg_subscription), (SELECT count(*) FROM pg_publication), \
+                 (SELECT count(*) FROM pg_foreign_server), (SELECT count(*) FROM pg_event_trigger), \
+                 (SELECT count(*) FROM pg_language WHERE lanname LIKE 'plperl%')";
+    assert_eq!(live.sql_in(&other, there), "0|0|0|0|0");
+    assert_eq!(live.sql_in("postgres", roles), before);
 }
 
 /// The live system as it is seen without reading all of it.
@@ -161,82 +197,53 @@ fn dumps(dump: &str) -> Vec<Case> {
             4,
             "meta_command",
         ),
-        case("COPY TO PROGRAM", with("COPY (SELECT 1) TO PROGRAM 'touch /tmp/pwned';"), 4, "statement"),
+        case("COPY TO PROGRAM", with("COPY (SELECT 1) TO PROGRAM 'touch /tmp/pwned';"), 4, "copy_program"),
         case(
             "COPY FROM PROGRAM",
             with("COPY public.res_users FROM PROGRAM 'touch /tmp/pwned';"),
-            4,
-            "statement",
-        ),
-        case("COPY FROM a file", with("COPY public.res_users FROM '/etc/passwd';"), 4, "statement"),
-        case("COPY TO a file", with("COPY pg_authid TO '/tmp/pwned';"), 4, "statement"),
+            4, "copy_program"),
+        case("COPY FROM a file", with("COPY public.res_users FROM '/etc/passwd';"), 4, "copy_file"),
+        case("COPY TO a file", with("COPY pg_authid TO '/tmp/pwned';"), 4, "copy_file"),
         case(
             "a setting of the server",
             with("ALTER SYSTEM SET archive_command = 'touch /tmp/pwned';"),
-            4,
-            "statement",
-        ),
-        case("a superuser", with("ALTER ROLE odoo SUPERUSER;"), 4, "statement"),
-        case("a new role", with("CREATE ROLE evil SUPERUSER LOGIN;"), 4, "statement"),
-        case("a role to be", with("SET SESSION AUTHORIZATION odoo;"), 4, "statement"),
-        case("another role", with("SET ROLE odoo;"), 4, "statement"),
+            4, "statement_not_allowed"),
+        case("a superuser", with("ALTER ROLE odoo SUPERUSER;"), 4, "statement_not_allowed"),
+        case("a new role", with("CREATE ROLE evil SUPERUSER LOGIN;"), 4, "statement_not_allowed"),
+        case("a role to be", with("SET SESSION AUTHORIZATION odoo;"), 4, "setting_not_allowed"),
+        case("another role", with("SET ROLE odoo;"), 4, "setting_not_allowed"),
         case(
             "a database whose name breaks quotes",
             with("CREATE DATABASE \"a\"\"; DROP ROLE odoo; --\";"),
-            4,
-            "statement",
-        ),
+            4, "statement_not_allowed"),
         case(
             "anonymous code",
             with("DO $$ BEGIN EXECUTE 'ALTER ROLE odoo SUPERUSER'; END $$;"),
-            4,
-            "statement",
-        ),
-        case("a library", with("LOAD '/tmp/evil.so';"), 4, "statement"),
-        case(
-            "a subscription",
-            with("CREATE SUBSCRIPTION s CONNECTION 'host=evil' PUBLICATION p;"),
-            4,
-            "statement",
-        ),
-        case(
-            "an event trigger",
-            with("CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f();"),
-            4,
-            "statement",
-        ),
-        case("a foreign server", with("CREATE SERVER s FOREIGN DATA WRAPPER file_fdw;"), 4, "statement"),
-        case("a query that reads files", with("SELECT pg_read_file('/etc/passwd');"), 4, "statement"),
-        case("a large object from a file", with("SELECT lo_import('/etc/passwd');"), 4, "statement"),
-        case("a grant of the server's", with("GRANT pg_execute_server_program TO odoo;"), 4, "statement"),
-        case("two statements in one", with("SET x = 1; ALTER ROLE odoo SUPERUSER;"), 4, "statement"),
-        case("a function in C", function("c", "'/lib/x86_64-linux-gnu/libc.so.6', 'system'"), 4, "untrusted"),
-        case("a function in an untrusted language", function("plpython3u", "$$import os$$"), 4, "untrusted"),
-        case("an untrusted language", with("CREATE LANGUAGE plperlu;"), 4, "untrusted"),
-        case("an extension that reaches out", with("CREATE EXTENSION dblink;"), 4, "extension"),
+            4, "statement_not_allowed"),
+        case("a library", with("LOAD '/tmp/evil.so';"), 4, "statement_not_allowed"),
+        case("a query that reads files", with("SELECT pg_read_file('/etc/passwd');"), 4, "statement_not_allowed"),
+        case("a large object from a file", with("SELECT lo_import('/etc/passwd');"), 4, "statement_not_allowed"),
+        case("two statements in one", with("SET statement_timeout = 0; ALTER ROLE odoo SUPERUSER;"), 4, "statement_not_allowed"),
+        case("a function in C", function("c", "'/lib/x86_64-linux-gnu/libc.so.6', 'system'"), 4, "code:"),
+        case("a function in an untrusted language", function("plpython3u", "$$import os$$"), 4, "code:"),
+        case("an extension that reaches out", with("CREATE EXTENSION dblink;"), 4, "extension_not_allowed"),
         case("rows cut off", cut_custom, 3, "dump_truncated"),
         case("rows with a zero byte", null, 3, "rows_refused"),
-        case("MySQL's dump", MYSQL.to_vec(), 3, "not_a_dump"),
+        case("MySQL's dump", MYSQL.to_vec(), 3, "layout_unknown"),
         case(
             "SQLite's dump",
             b"PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE t (a);\nCOMMIT;\n".to_vec(),
-            3,
-            "not_a_dump",
-        ),
+            3, "layout_unknown"),
         case(
             "a page instead of a backup",
             b"<!DOCTYPE html><html><body>Please log in</body></html>".to_vec(),
-            3,
-            "not_a_dump",
-        ),
-        case("nothing", Vec::new(), 3, "not_a_dump"),
-        case("noise", crate::support::noise(5, 100_000), 3, "not_a_dump"),
+            3, "layout_unknown"),
+        case("nothing", Vec::new(), 3, "layout_unknown"),
+        case("noise", crate::support::noise(5, 100_000), 3, "layout_unknown"),
         case(
             "the head of a custom dump",
             b"PGDMP\x01\x0e\x00\x04\x08\x01\x01\x00".to_vec(),
-            3,
-            "dump_truncated",
-        ),
+            4, "dump_truncated"),
     ]
 }
 
@@ -290,10 +297,10 @@ fn containers(dump: &[u8]) -> Vec<Case> {
             "a ZIP whose member climbs",
             zip(&[("filestore/../../../tmp/undoo-e2e-pwned", b"x")]),
             4,
-            "name_climbs",
+            "member_name_climbs",
         ),
-        case("a ZIP whose member is absolute", zip(&[("/tmp/undoo-e2e-pwned", b"x")]), 4, "name_absolute"),
-        case("a ZIP whose member has backslashes", zip(&[("filestore\\..\\x", b"x")]), 4, "name_backslash"),
+        case("a ZIP whose member is absolute", zip(&[("/tmp/undoo-e2e-pwned", b"x")]), 4, "member_name_absolute"),
+        case("a ZIP whose member has backslashes", zip(&[("filestore\\..\\x", b"x")]), 4, "member_name_backslash"),
         case("a ZIP with a link", symlink, 4, "zip_member_special"),
         case("a ZIP with a member twice", doubled, 4, "zip_member_duplicate"),
         case(
@@ -322,7 +329,7 @@ fn containers(dump: &[u8]) -> Vec<Case> {
         ),
         case("a ZIP cut off", whole[..whole.len() / 2].to_vec(), 3, "zip_truncated"),
         case("a ZIP cut off at its end", whole[..whole.len() - 10].to_vec(), 3, "zip_truncated"),
-        case("a ZIP without a dump", zip_of(&[(&file, CONTENT)]), 3, "no_dump"),
+        case("a ZIP without a dump", zip_of(&[(&file, CONTENT)]), 4, "no_database"),
         case(
             "a file that is not what its name says",
             zip(&[(&format!("filestore/{}/{other}", &other[..2]), CONTENT)]),
@@ -335,18 +342,16 @@ fn containers(dump: &[u8]) -> Vec<Case> {
             4,
             "filestore_prefix_mismatch",
         ),
-        case("a tar whose entry climbs", tar(&[entry("filestore/../../tmp/x", b'0', "", b"x")]), 4, "tar_"),
+        case("a tar whose entry climbs", tar(&[entry("filestore/../../tmp/x", b'0', "", b"x")]), 4, "member_name_climbs"),
         case(
             "a tar whose entry is absolute",
             tar(&[entry("/tmp/undoo-e2e-pwned", b'0', "", b"x")]),
-            4,
-            "tar_",
-        ),
-        case("a tar with a symbolic link", link(b'2', "/etc/passwd"), 4, "tar_"),
-        case("a tar with a hard link", link(b'1', "/etc/passwd"), 4, "tar_"),
-        case("a tar with a device", link(b'4', ""), 4, "tar_"),
-        case("a tar with a pipe", link(b'6', ""), 4, "tar_"),
-        case("a tar cut off", zip(&[("filestore.tar", &entry(&file, b'0', "", CONTENT)[..520])]), 3, "tar_"),
+            4, "member_name_absolute"),
+        case("a tar with a symbolic link", link(b'2', "/etc/passwd"), 4, "tar_member_special"),
+        case("a tar with a hard link", link(b'1', "/etc/passwd"), 4, "tar_member_special"),
+        case("a tar with a device", link(b'4', ""), 4, "tar_member_special"),
+        case("a tar with a pipe", link(b'6', ""), 4, "tar_member_special"),
+        case("a tar cut off", zip(&[("filestore.tar", &entry(&file, b'0', "", CONTENT)[..520])]), 3, "tar_truncated"),
     ]
 }
 

@@ -206,7 +206,7 @@ async fn a_servers_disk_that_fills_up_while_loading_is_a_clear_error_and_its_lef
 /// it goes on either way to a whole pair.
 #[tokio::test(flavor = "multi_thread")]
 async fn disks_that_fill_up_at_any_step_of_a_cutover_end_in_a_whole_pair() {
-    let (disk, servers) = (Disk::of_mib(64), Disk::of_mib(320));
+    let (disk, servers) = (Disk::of_mib(64), Disk::of_mib(160));
     readable(servers.path());
     let server = Server::own_in(17, servers.path());
     let world = live_on(&server, &disk);
