@@ -106,8 +106,18 @@ fn left_out(undoo: &Undoo, live: &Instance, dump: &[u8], filestore: &str, url: &
     let roles = "SELECT rolname, rolsuper, (SELECT count(*) FROM pg_auth_members WHERE member = r.oid) FROM pg_roles r \
                  WHERE rolname NOT LIKE 'undoo%' UNION ALL SELECT setconfig::text, NULL, NULL FROM pg_db_role_setting";
     let before = live.sql_in("postgres", roles);
-    let words = ["restore", path.to_str().unwrap(), "--filestore", filestore, "--database", &other, "--yes", "--json"];
-    let run = undoo.run_with(&[&words[..], &["--accept", "missing_files"]].concat(), &[("UNDOO_DATABASE_URL", url)]);
+    let words = [
+        "restore",
+        path.to_str().unwrap(),
+        "--filestore",
+        filestore,
+        "--database",
+        &other,
+        "--yes",
+        "--json",
+    ];
+    let run = undoo
+        .run_with(&[&words[..], &["--accept", "missing_files"]].concat(), &[("UNDOO_DATABASE_URL", url)]);
     let result = run.ends(0).result();
     let told = result["report"].to_string();
     for code in ["subscription_dropped", "publication_dropped", "foreign_dropped", "event_trigger_dropped"] {
@@ -201,13 +211,17 @@ fn dumps(dump: &str) -> Vec<Case> {
         case(
             "COPY FROM PROGRAM",
             with("COPY public.res_users FROM PROGRAM 'touch /tmp/pwned';"),
-            4, "copy_program"),
+            4,
+            "copy_program",
+        ),
         case("COPY FROM a file", with("COPY public.res_users FROM '/etc/passwd';"), 4, "copy_file"),
         case("COPY TO a file", with("COPY pg_authid TO '/tmp/pwned';"), 4, "copy_file"),
         case(
             "a setting of the server",
             with("ALTER SYSTEM SET archive_command = 'touch /tmp/pwned';"),
-            4, "statement_not_allowed"),
+            4,
+            "statement_not_allowed",
+        ),
         case("a superuser", with("ALTER ROLE odoo SUPERUSER;"), 4, "statement_not_allowed"),
         case("a new role", with("CREATE ROLE evil SUPERUSER LOGIN;"), 4, "statement_not_allowed"),
         case("a role to be", with("SET SESSION AUTHORIZATION odoo;"), 4, "setting_not_allowed"),
@@ -215,15 +229,34 @@ fn dumps(dump: &str) -> Vec<Case> {
         case(
             "a database whose name breaks quotes",
             with("CREATE DATABASE \"a\"\"; DROP ROLE odoo; --\";"),
-            4, "statement_not_allowed"),
+            4,
+            "statement_not_allowed",
+        ),
         case(
             "anonymous code",
             with("DO $$ BEGIN EXECUTE 'ALTER ROLE odoo SUPERUSER'; END $$;"),
-            4, "statement_not_allowed"),
+            4,
+            "statement_not_allowed",
+        ),
         case("a library", with("LOAD '/tmp/evil.so';"), 4, "statement_not_allowed"),
-        case("a query that reads files", with("SELECT pg_read_file('/etc/passwd');"), 4, "statement_not_allowed"),
-        case("a large object from a file", with("SELECT lo_import('/etc/passwd');"), 4, "statement_not_allowed"),
-        case("two statements in one", with("SET statement_timeout = 0; ALTER ROLE odoo SUPERUSER;"), 4, "statement_not_allowed"),
+        case(
+            "a query that reads files",
+            with("SELECT pg_read_file('/etc/passwd');"),
+            4,
+            "statement_not_allowed",
+        ),
+        case(
+            "a large object from a file",
+            with("SELECT lo_import('/etc/passwd');"),
+            4,
+            "statement_not_allowed",
+        ),
+        case(
+            "two statements in one",
+            with("SET statement_timeout = 0; ALTER ROLE odoo SUPERUSER;"),
+            4,
+            "statement_not_allowed",
+        ),
         case("a function in C", function("c", "'/lib/x86_64-linux-gnu/libc.so.6', 'system'"), 4, "code:"),
         case("a function in an untrusted language", function("plpython3u", "$$import os$$"), 4, "code:"),
         case("an extension that reaches out", with("CREATE EXTENSION dblink;"), 4, "extension_not_allowed"),
@@ -233,17 +266,23 @@ fn dumps(dump: &str) -> Vec<Case> {
         case(
             "SQLite's dump",
             b"PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE t (a);\nCOMMIT;\n".to_vec(),
-            3, "layout_unknown"),
+            3,
+            "layout_unknown",
+        ),
         case(
             "a page instead of a backup",
             b"<!DOCTYPE html><html><body>Please log in</body></html>".to_vec(),
-            3, "layout_unknown"),
+            3,
+            "layout_unknown",
+        ),
         case("nothing", Vec::new(), 3, "layout_unknown"),
         case("noise", crate::support::noise(5, 100_000), 3, "layout_unknown"),
         case(
             "the head of a custom dump",
             b"PGDMP\x01\x0e\x00\x04\x08\x01\x01\x00".to_vec(),
-            4, "dump_truncated"),
+            4,
+            "dump_truncated",
+        ),
     ]
 }
 
@@ -299,8 +338,18 @@ fn containers(dump: &[u8]) -> Vec<Case> {
             4,
             "member_name_climbs",
         ),
-        case("a ZIP whose member is absolute", zip(&[("/tmp/undoo-e2e-pwned", b"x")]), 4, "member_name_absolute"),
-        case("a ZIP whose member has backslashes", zip(&[("filestore\\..\\x", b"x")]), 4, "member_name_backslash"),
+        case(
+            "a ZIP whose member is absolute",
+            zip(&[("/tmp/undoo-e2e-pwned", b"x")]),
+            4,
+            "member_name_absolute",
+        ),
+        case(
+            "a ZIP whose member has backslashes",
+            zip(&[("filestore\\..\\x", b"x")]),
+            4,
+            "member_name_backslash",
+        ),
         case("a ZIP with a link", symlink, 4, "zip_member_special"),
         case("a ZIP with a member twice", doubled, 4, "zip_member_duplicate"),
         case(
@@ -342,16 +391,28 @@ fn containers(dump: &[u8]) -> Vec<Case> {
             4,
             "filestore_prefix_mismatch",
         ),
-        case("a tar whose entry climbs", tar(&[entry("filestore/../../tmp/x", b'0', "", b"x")]), 4, "member_name_climbs"),
+        case(
+            "a tar whose entry climbs",
+            tar(&[entry("filestore/../../tmp/x", b'0', "", b"x")]),
+            4,
+            "member_name_climbs",
+        ),
         case(
             "a tar whose entry is absolute",
             tar(&[entry("/tmp/undoo-e2e-pwned", b'0', "", b"x")]),
-            4, "member_name_absolute"),
+            4,
+            "member_name_absolute",
+        ),
         case("a tar with a symbolic link", link(b'2', "/etc/passwd"), 4, "tar_member_special"),
         case("a tar with a hard link", link(b'1', "/etc/passwd"), 4, "tar_member_special"),
         case("a tar with a device", link(b'4', ""), 4, "tar_member_special"),
         case("a tar with a pipe", link(b'6', ""), 4, "tar_member_special"),
-        case("a tar cut off", zip(&[("filestore.tar", &entry(&file, b'0', "", CONTENT)[..520])]), 3, "tar_truncated"),
+        case(
+            "a tar cut off",
+            zip(&[("filestore.tar", &entry(&file, b'0', "", CONTENT)[..520])]),
+            3,
+            "tar_truncated",
+        ),
     ]
 }
 

@@ -184,38 +184,50 @@ impl Server {
 
     /// Starts it, also after [`Server::kill`].
     pub fn start(&self) {
+        self.launch();
+        self.await_ready();
+    }
+
+    fn launch(&self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut server = command(&self.words());
         *self.process.lock().unwrap() =
             Some(server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        self.await_ready();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.client("pg_isready").stdout(Stdio::null()).status().unwrap().success()
     }
 
     fn await_ready(&self) {
         let begun = Instant::now();
-        let ready = || self.client("pg_isready").stdout(Stdio::null()).status().unwrap().success();
-        while !ready() {
-            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
+        while !self.is_ready() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start: {}", self.log());
             sleep(Duration::from_millis(30));
         }
     }
 
-    /// Starts it if it has ended by itself, and waits until it has recovered.
+    /// Waits until it has recovered, and starts it when it ends by itself: a server whose disk is full may
+    /// fall over more than once.
     pub fn revive(&self) {
-        let ended = {
-            let mut process = self.process.lock().unwrap();
-            let ended = process.as_mut().is_some_and(|server| server.try_wait().unwrap().is_some());
+        let begun = Instant::now();
+        loop {
+            let ended = {
+                let mut process = self.process.lock().unwrap();
+                process.as_mut().is_none_or(|server| server.try_wait().unwrap().is_some())
+            };
             if ended {
-                *process = None;
+                fs::remove_file(self.folder.path().join("data/postmaster.pid")).ok();
+                self.launch();
+            } else if self.is_ready() {
+                return;
             }
-            ended
-        };
-        if ended {
-            fs::remove_file(self.folder.path().join("data/postmaster.pid")).ok();
-            self.start();
-        } else {
-            self.await_ready();
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not recover: {}", self.log());
+            sleep(Duration::from_millis(30));
         }
     }
 
