@@ -24,7 +24,8 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, agent as agents, binary, cleanup,
+    Docker, DockerEndpoint, Labels, agent as agents, binary,
+    cleanup::{self, LeftoverKind},
     mover::{ContainerEnd, MoverSpec, last_lines},
     odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
     service::{self, Holder},
@@ -35,6 +36,7 @@ use undoo_storage::StorageOrder;
 use crate::{
     agent::{AgentEnd, AgentOrder},
     cli::TargetArgs,
+    hold::Hold,
     interrupt::interrupted,
     place::Cutover,
     ui::Ui,
@@ -349,6 +351,7 @@ impl DockerPlace {
             http_port: self.odoo.conf.http_port,
             holders,
             booted_ms: cutover.booted_ms,
+            hold: Hold::asked(),
         };
         let ended = CancellationToken::new();
         let hand_over = async {
@@ -381,6 +384,12 @@ impl DockerPlace {
     async fn follow_agent(&self, order: &AgentOrder, ui: &Ui) -> AgentEnd {
         for dead in agents::find_agents_on(&self.docker, &self.odoo.name).await? {
             if !dead.running {
+                agents::remove(&self.docker, &dead.id).await?;
+            }
+        }
+        // The mover of a command that was killed when there was a cutover already.
+        for dead in cleanup::list(&self.docker, Some(&order.id.to_string())).await? {
+            if dead.kind == LeftoverKind::Container && !dead.running {
                 agents::remove(&self.docker, &dead.id).await?;
             }
         }
