@@ -140,8 +140,7 @@ impl S3Access {
 
     /// A dot in the bucket's name would not match the certificate as a host name.
     pub(crate) fn path_style(&self) -> bool {
-        let assumed =
-            self.endpoint.is_some() || self.provider != Provider::Aws || self.bucket.contains('.');
+        let assumed = self.endpoint.is_some() || self.provider != Provider::Aws || self.bucket.contains('.');
         self.path_style.unwrap_or(assumed)
     }
 }
@@ -351,7 +350,11 @@ fn show(
         write!(f, "{user}@")?;
     }
     // An IPv6 address needs its brackets.
-    if host.contains(':') { write!(f, "[{host}]")? } else { f.write_str(host)? }
+    if host.contains(':') {
+        write!(f, "[{host}]")?
+    } else {
+        f.write_str(host)?
+    }
     if let Some(port) = port {
         write!(f, ":{port}")?;
     }

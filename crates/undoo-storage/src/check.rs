@@ -132,11 +132,9 @@ pub async fn test(storage: &dyn Storage) -> Report {
     let key = format!("{FOLDER}{:016x}", fastrand::u64(..));
     let content: Bytes = (0..SIZE).map(|_| fastrand::u8(..)).collect();
     if !report.step(StepName::Write, write(storage, &key, &content)).await {
-        let rest =
-            [StepName::Read, StepName::Range, StepName::List, StepName::Presign, StepName::Delete].into_iter();
-        report
-            .steps
-            .extend(rest.map(|name| Step { name, outcome: Outcome::NotTried, milliseconds: 0 }));
+        let rest = [StepName::Read, StepName::Range, StepName::List, StepName::Presign, StepName::Delete]
+            .into_iter();
+        report.steps.extend(rest.map(|name| Step { name, outcome: Outcome::NotTried, milliseconds: 0 }));
         // It may be there although the storage said no.
         if let Err(error) = storage.delete(&key).await {
             tracing::debug!(%error, "nothing was written, and nothing could be removed");

@@ -275,9 +275,7 @@ pub(crate) fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> F
             Cause::WrongRegion { region: region() }
         }
         "InvalidObjectState" => Cause::ColdStorage,
-        "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => {
-            Cause::DiskFull
-        }
+        "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => Cause::DiskFull,
         "NoSuchUpload" => Cause::UploadGone,
         "InternalError" => Cause::ServerFailed { status: 500 },
         // What arrived was not what was sent.
@@ -324,7 +322,7 @@ pub(crate) fn content_range(headers: &HeaderMap) -> Result<(u64, u64, u64), Faul
 }
 
 /// The text of the first `<name>` in an S3 error document, which is flat.
-pub(crate) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     Some(text.trim())

@@ -39,19 +39,28 @@ impl Doing {
 /// What went wrong between us and a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cause {
-    NameNotResolved { host: String },
+    NameNotResolved {
+        host: String,
+    },
     ConnectionRefused,
     Unreachable,
     Tls,
     TimedOut,
     Broken,
     /// `unknown`: there is no such access key; else the secret does not belong to it.
-    WrongKey { unknown: bool },
-    WrongLogin { user: String },
+    WrongKey {
+        unknown: bool,
+    },
+    WrongLogin {
+        user: String,
+    },
     /// The private key itself is not one, or its passphrase is wrong.
     KeyUnreadable,
     HostKeyUnknown(HostKey),
-    HostKeyChanged { pinned: String, found: HostKey },
+    HostKeyChanged {
+        pinned: String,
+        found: HostKey,
+    },
     TlsMissing,
     ExpiredToken,
     NotSignedIn,
@@ -59,21 +68,31 @@ pub(crate) enum Cause {
     ClockOff,
     BucketMissing,
     ObjectMissing,
-    WrongRegion { region: Option<String> },
+    WrongRegion {
+        region: Option<String>,
+    },
     ColdStorage,
     Busy,
-    ServerFailed { status: u16 },
+    ServerFailed {
+        status: u16,
+    },
     Changed,
     NoRanges,
     DiskFull,
     ReadOnly,
     /// The folder to write into cannot be made or written to.
-    NotWritable { path: String },
-    TooLarge { parts: u32 },
+    NotWritable {
+        path: String,
+    },
+    TooLarge {
+        parts: u32,
+    },
     /// A multipart upload that somebody else ended.
     UploadGone,
     Cancelled,
-    Unexpected { what: String },
+    Unexpected {
+        what: String,
+    },
 }
 
 /// The key by which an SSH server proves itself.

@@ -215,7 +215,9 @@ impl LocalFolder {
     pub fn open_file(&self, name: &str) -> Result<LocalFile> {
         check_name(name, &self.root.display().to_string())?;
         let path = self.root.join(name);
-        let real = path.canonicalize().map_err(|error| local_problem(Doing::Read, &path.display().to_string(), error))?;
+        let real = path
+            .canonicalize()
+            .map_err(|error| local_problem(Doing::Read, &path.display().to_string(), error))?;
         if real != path {
             return Err(not_plain(&path));
         }

@@ -345,11 +345,9 @@ mod tests {
 
     #[test]
     fn a_path_on_a_server_begins_at_home_or_with_two_slashes_at_the_root() {
-        for (address, expected) in [
-            ("sftp://u@h/backups", "backups"),
-            ("sftp://u@h:2222//srv/b%20c", "/srv/b c"),
-            ("ftp://h", ""),
-        ] {
+        for (address, expected) in
+            [("sftp://u@h/backups", "backups"), ("sftp://u@h:2222//srv/b%20c", "/srv/b c"), ("ftp://h", "")]
+        {
             let path = match Location::parse(address).expect(address) {
                 Location::Ftp(access) => access.path,
                 Location::Sftp(access) => access.path,

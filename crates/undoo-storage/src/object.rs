@@ -41,7 +41,12 @@ impl Object {
         Self(Inner::Local { file, place, version })
     }
 
-    pub(crate) fn remote(place: String, version: Version, source: Box<dyn Source>, options: &Options) -> Self {
+    pub(crate) fn remote(
+        place: String,
+        version: Version,
+        source: Box<dyn Source>,
+        options: &Options,
+    ) -> Self {
         Self(Inner::Remote(Arc::new(Remote { place, version, source, options: options.clone() })))
     }
 

@@ -10,9 +10,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use undoo_core::Result;
 
 use crate::{
-    access::{
-        Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess,
-    },
+    access::{Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess},
     meter::Bandwidth,
     options::Options,
     storage::Storage,

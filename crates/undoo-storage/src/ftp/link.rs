@@ -105,7 +105,8 @@ impl Link {
         let lists_well = match within(patience, async { ftp.feat().await.map_err(from_ftp) }).await {
             Ok(features) => {
                 if features.contains_key("UTF8") {
-                    let asked = within(patience, async { ftp.opts("UTF8", Some("ON")).await.map_err(from_ftp) });
+                    let asked =
+                        within(patience, async { ftp.opts("UTF8", Some("ON")).await.map_err(from_ftp) });
                     allowed(asked.await)?;
                 }
                 features.contains_key("MLST") || features.contains_key("MLSD")
@@ -133,9 +134,13 @@ impl Link {
     }
 
     /// Length and time of change; nothing where there is no file.
-    pub(super) async fn version(&mut self, path: &str) -> Result<Option<(Version, Option<SystemTime>)>, Fault> {
+    pub(super) async fn version(
+        &mut self,
+        path: &str,
+    ) -> Result<Option<(Version, Option<SystemTime>)>, Fault> {
         let patience = self.patience;
-        let Some(size) = there(within(patience, async { self.ftp.size(path).await.map_err(from_ftp) }).await)?
+        let Some(size) =
+            there(within(patience, async { self.ftp.size(path).await.map_err(from_ftp) }).await)?
         else {
             return Ok(None);
         };

@@ -15,14 +15,17 @@ use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqsign_aws_v4::{Credential, RequestSigner};
 use reqsign_core::{Context, SignRequest, time::Timestamp};
-use reqwest::{Method, StatusCode, Url, header::HOST};
+use reqwest::{
+    Method, StatusCode, Url,
+    header::{CONTENT_LENGTH, DATE, ETAG, HOST, HeaderMap, LAST_MODIFIED},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
     access::{Provider, S3Access},
-    client::{Client, Redirects, refusal},
+    client::{Client, Redirects, classify, refusal, text},
     fault::{Cause, Doing, Fault},
     folder::{Entry, LIST_LIMIT, too_many_entries},
     http_source::HttpSource,
@@ -150,12 +153,23 @@ impl S3Storage {
 
     async fn version(&self, key: &str) -> Result<Version, Fault> {
         let source = self.source(key);
-        let version =
-            retrying(&self.client.seen, &self.place_of(key), &self.options, || source.version()).await?;
+        let request = || async {
+            let version = source.version().await?;
+            // The answer to a range of nothing has neither tag nor time.
+            if version.size == 0 { self.head(key).await } else { Ok(version) }
+        };
+        let version = retrying(&self.client.seen, &self.place_of(key), &self.options, request).await?;
         if version.etag.is_none() {
             return Err(Fault::unexpected("the server does not tell versions of an object apart (no ETag)"));
         }
         Ok(version)
+    }
+
+    async fn head(&self, key: &str) -> Result<Version, Fault> {
+        let answer = self.send(Method::HEAD, self.url(key, &[])).await?;
+        let header = |name| text(answer.headers(), name);
+        let size = header(CONTENT_LENGTH).and_then(|size| size.parse().ok()).unwrap_or(0);
+        Ok(Version { size, etag: header(ETAG), last_modified: header(LAST_MODIFIED) })
     }
 
     async fn page(&self, prefix: &str, from: Option<&str>, most: &str) -> Result<ListBucketResult, Fault> {
@@ -205,10 +219,6 @@ impl S3Storage {
             Err(fault) => Err(fault),
         }
     }
-
-    fn key(&self, key: &str) -> Result<()> {
-        check_key(key)
-    }
 }
 
 /// Turns a refusal into a fault.
@@ -243,14 +253,14 @@ impl Storage for S3Storage {
     }
 
     fn write(&self, key: &str, expected: Option<u64>) -> Result<Upload> {
-        self.key(key)?;
+        check_key(key)?;
         let sink = upload::S3Upload::new(self.clone(), key, expected);
         let (place, seen) = (self.place_of(key), self.client.seen.clone());
         Ok(Upload::new(Arc::new(sink), place, self.options.clone(), seen))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>> {
-        self.key(key)?;
+        check_key(key)?;
         match self.version(key).await {
             Ok(version) => Ok(Some(stat_of(version))),
             Err(Fault { cause: Cause::ObjectMissing, .. }) => Ok(None),
@@ -259,6 +269,7 @@ impl Storage for S3Storage {
     }
 
     async fn open(&self, key: &str) -> Result<Arc<Object>> {
+        check_key(key)?;
         let place = self.place_of(key);
         let version = self.version(key).await;
         let version = version.map_err(|fault| fault.into_problem(Doing::Read, &place))?;
@@ -292,7 +303,7 @@ impl Storage for S3Storage {
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.key(key)?;
+        check_key(key)?;
         let place = self.place_of(key);
         let request = || async {
             match self.send(Method::DELETE, self.url(key, &[])).await {
@@ -305,14 +316,14 @@ impl Storage for S3Storage {
     }
 
     async fn presign(&self, key: &str, expires: Duration) -> Result<Option<SecretString>> {
-        self.key(key)?;
+        check_key(key)?;
         let signed = self.signer.presign(&self.url(key, &[]), expires).await;
         signed.map(Some).map_err(|fault| fault.into_problem(Doing::Read, &self.place_of(key)))
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {
         if !prefix.is_empty() {
-            self.key(prefix.trim_end_matches('/'))?;
+            check_key(prefix.trim_end_matches('/'))?;
         }
         let place = self.place_of(prefix);
         let found = retrying(&self.client.seen, &place, &self.options, || self.uploads(prefix)).await;
@@ -395,11 +406,11 @@ struct ListedUpload {
 
 /// The time by the server's clock, from any of its answers.
 fn server_time(response: &reqwest::Response) -> Option<SystemTime> {
-    let date = crate::client::text(response.headers(), reqwest::header::DATE)?;
+    let date = text(response.headers(), DATE)?;
     httpdate::parse_http_date(&date).ok()
 }
 
 /// Whether an answer says that it worked, in status and in text: some begin with 200 before they know.
-fn told_error(status: StatusCode, headers: &reqwest::header::HeaderMap, body: &str) -> Option<Fault> {
-    body.contains("<Error>").then(|| crate::client::classify(status, headers, body))
+fn told_error(status: StatusCode, headers: &HeaderMap, body: &str) -> Option<Fault> {
+    body.contains("<Error>").then(|| classify(status, headers, body))
 }

@@ -99,7 +99,8 @@ impl Sink for S3Upload {
 
     async fn begin(&self) -> Result<(), Fault> {
         self.state().begun += 1;
-        let mut request = reqwest::Request::new(Method::POST, self.storage.url(&self.key, &[("uploads", "")]));
+        let mut request =
+            reqwest::Request::new(Method::POST, self.storage.url(&self.key, &[("uploads", "")]));
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         self.storage.signer.sign(&mut request).await?;
         let answer = accepted(self.storage.client.send(request).await?).await?;

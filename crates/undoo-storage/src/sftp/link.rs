@@ -11,7 +11,10 @@ use std::{
 
 use russh::{
     client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse},
-    keys::{HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key, parse_public_key_base64},
+    keys::{
+        HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key,
+        parse_public_key_base64,
+    },
 };
 use russh_sftp::{
     client::{Config, RawSftpSession, error::Error as SftpError},
@@ -86,10 +89,8 @@ impl Link {
         let stream = tcp::connect(&access.host, access.port.unwrap_or(22), options).await?;
         let found = Arc::new(Mutex::new(None));
         let seal = Seal { pinned: access.host_key.clone(), found: Arc::clone(&found) };
-        let config = client::Config {
-            keepalive_interval: Some(Duration::from_secs(15)),
-            ..client::Config::default()
-        };
+        let config =
+            client::Config { keepalive_interval: Some(Duration::from_secs(15)), ..client::Config::default() };
         let connecting = client::connect_stream(Arc::new(config), stream, seal);
         let connected = within(patience, async { connecting.await.map_err(from_russh) }).await;
         let found = found.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -244,9 +245,9 @@ fn from_russh(error: russh::Error) -> Fault {
         russh::Error::UnknownKey => {
             Cause::HostKeyUnknown(HostKey { fingerprint: String::new(), algorithm: String::new() })
         }
-        russh::Error::NoCommonAlgo { .. } => Cause::Unexpected {
-            what: "the server and this program have no common way to encrypt".to_owned(),
-        },
+        russh::Error::NoCommonAlgo { .. } => {
+            Cause::Unexpected { what: "the server and this program have no common way to encrypt".to_owned() }
+        }
         russh::Error::IO(error) => return tcp::from_io(error),
         _ => Cause::Broken,
     };

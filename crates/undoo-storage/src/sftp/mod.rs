@@ -172,12 +172,14 @@ impl SftpStorage {
             let mut found = Vec::new();
             loop {
                 match link.ask(link.sftp.readdir(handle.name.as_str())).await {
-                    Ok(names) => found.extend(
-                        names.files.into_iter().map(|file| (file.filename, file.attrs)).filter(|(name, _)| {
-                            // A server is not believed when it names what is elsewhere.
-                            name != "." && name != ".." && !name.is_empty() && !name.contains('/')
-                        }),
-                    ),
+                    Ok(names) => {
+                        found.extend(names.files.into_iter().map(|file| (file.filename, file.attrs)).filter(
+                            |(name, _)| {
+                                // A server is not believed when it names what is elsewhere.
+                                name != "." && name != ".." && !name.is_empty() && !name.contains('/')
+                            },
+                        ))
+                    }
                     // The end of a folder is the end of a file.
                     Err(Fault { cause: Cause::Changed, .. }) => return Ok(found),
                     Err(fault) => return Err(fault),

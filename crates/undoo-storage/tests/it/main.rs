@@ -2,6 +2,7 @@
 //! and over S3, OpenSSH and vsftpd, also behind a proxy that breaks connections.
 
 mod blocking;
+mod causes;
 mod faults;
 mod local;
 mod proxy;
@@ -9,6 +10,7 @@ mod refusals;
 mod servers;
 mod suite;
 mod weed;
+mod write_faults;
 mod writing;
 
 use std::{io, sync::Arc, time::Duration};

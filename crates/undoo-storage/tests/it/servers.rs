@@ -37,6 +37,8 @@ const NAMESPACE: &str = r#"
     mount --bind "$1/data" /srv
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -m 755 /run/sshd /run/vsftpd
+    mount -t tmpfs -o size=64k,mode=777 tmpfs /srv/home/full
+    mount -t tmpfs -o ro tmpfs /srv/home/read-only
 "#;
 
 /// A server, which ends when this is dropped.
@@ -96,7 +98,7 @@ impl Server {
                 at = folder.display()
             );
             fs::write(folder.join("config"), config).expect("written");
-            format!("exec {} -D -e -f \"$1/config\"", program("sshd"))
+            format!("{} -D -e -f \"$1/config\"", program("sshd"))
         });
         server.host_key = host.public_key().fingerprint(HashAlg::Sha256).to_string();
         server.key = text(&user);
@@ -121,14 +123,16 @@ impl Server {
                 ));
             }
             fs::write(folder.join("config"), config).expect("written");
-            format!("exec {} \"$1/config\"", program("vsftpd"))
+            format!("{} \"$1/config\"", program("vsftpd"))
         })
     }
 
     fn start(configure: impl Fn(&Path, u16) -> String) -> Self {
         let folder = tempfile::Builder::new().prefix("undoo-server-").tempdir().expect("a folder");
         let at = folder.path();
-        fs::create_dir_all(at.join("data/home")).expect("a folder");
+        for name in ["data/home/full", "data/home/read-only", "data/home/locked"] {
+            fs::create_dir_all(at.join(name)).expect("a folder");
+        }
         own(&at.join("data/home"));
         let file = |name: &str, content: String| fs::write(at.join(name), content).expect("written");
         file(
@@ -148,7 +152,9 @@ impl Server {
             let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
             let port = listener.local_addr().expect("its address").port();
             drop(listener);
-            file("start", format!("{NAMESPACE}{}\n", configure(at, port)));
+            // Not in place of the shell: the first process of a namespace inherits children that servers do
+            // not expect.
+            file("start", format!("{NAMESPACE}{} & wait $!\n", configure(at, port)));
             let mut keeper = Command::new("sh")
                 .args(["-c", KEEPER, "sh"])
                 .arg(at)
