@@ -43,6 +43,9 @@ const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 /// How much of a body is handed to the connection at a time.
 const SLICE: usize = 64 * 1024;
 
+/// What a connection may have taken without having sent it: Linux lets such buffers grow to 4 MiB.
+const BUFFERED: usize = 4 * 1024 * 1024;
+
 /// How far S3 lets a clock be off.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
@@ -111,7 +114,8 @@ impl Client {
     }
 
     /// Sends a request with content, at the rate that the bandwidth allows. It counts as stalled only when
-    /// the connection has taken nothing for the time-out: how long the whole takes is up to the line.
+    /// the connection has taken nothing for the time-out (and three times that at the end, while buffers
+    /// drain): how long the whole takes is up to the line.
     pub(crate) async fn upload(
         &self,
         mut request: reqwest::Request,
@@ -120,6 +124,8 @@ impl Client {
         self.meter.add_request();
         let moved = Arc::new(Mutex::new(Instant::now()));
         let body = Upload {
+            // What the system has taken into its buffers is still to go over the line.
+            grace: self.stall_timeout.mul_f64(content.len().min(BUFFERED) as f64 / BUFFERED as f64 * 2.0),
             content,
             meter: self.meter.clone(),
             bandwidth: self.bandwidth.clone(),
@@ -180,6 +186,8 @@ impl Client {
 /// A body that counts what the connection takes, and keeps to the bandwidth.
 struct Upload {
     content: Bytes,
+    /// How much longer the end may take than anything before it.
+    grace: Duration,
     meter: Meter,
     bandwidth: Option<Bandwidth>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -206,6 +214,9 @@ impl http_body::Body for Upload {
             return Poll::Ready(None);
         }
         let slice = this.content.split_to(this.content.len().min(SLICE));
+        if this.content.is_empty() {
+            *moved += this.grace;
+        }
         this.meter.add_sent(slice.len());
         if let Some(bandwidth) = &this.bandwidth {
             let wait = bandwidth.take(slice.len());

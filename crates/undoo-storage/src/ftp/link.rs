@@ -255,7 +255,8 @@ impl Link {
             }
             options.meter.add_sent(slice.len());
         }
-        within(patience, async { transfer.finish().await.map_err(from_ftp) }).await
+        // What the system has taken into its buffers is still to go over the line.
+        within(patience.saturating_mul(3), async { transfer.finish().await.map_err(from_ftp) }).await
     }
 }
 

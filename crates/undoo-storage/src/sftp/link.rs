@@ -179,16 +179,33 @@ impl Link {
         self.ask(renaming).await
     }
 
-    /// OpenSSH says no more than "Failure" when a disk is full or read-only: the file system knows.
+    /// OpenSSH says no more than "Failure" when a disk is full, and a read-only one looks like a missing
+    /// right: the file system knows.
     pub(super) async fn why_not_written(&self, folder: &str, fault: Fault) -> Fault {
         const READ_ONLY: u64 = 1;
-        if !self.statvfs || !matches!(fault.cause, Cause::Unexpected { .. }) {
+        let refused = matches!(fault.cause, Cause::NoPermission | Cause::ObjectMissing);
+        if !refused && !matches!(fault.cause, Cause::Unexpected { .. }) {
             return fault;
         }
-        match self.ask(self.sftp.statvfs(folder)).await {
-            Ok(found) if found.flags & READ_ONLY != 0 => Cause::ReadOnly.into(),
-            Ok(found) if found.blocks_avail == 0 || found.inodes_avail == 0 && found.inodes > 0 => {
+        let mut found = None;
+        // The folder itself may be what could not be made.
+        let mut asked = Some(folder).filter(|_| self.statvfs);
+        while let Some(folder) = asked {
+            found = self.ask(self.sftp.statvfs(folder)).await.ok();
+            asked = match folder.rsplit_once('/') {
+                _ if found.is_some() || matches!(folder, "." | "/") => None,
+                Some(("", _)) => Some("/"),
+                Some((above, _)) => Some(above),
+                None => Some("."),
+            };
+        }
+        match found {
+            Some(found) if found.flags & READ_ONLY != 0 => Cause::ReadOnly.into(),
+            Some(found) if found.blocks_avail == 0 || found.inodes_avail == 0 && found.inodes > 0 => {
                 Cause::DiskFull.into()
+            }
+            _ if refused => {
+                Fault { detail: fault.detail, ..Cause::NotWritable { path: folder.to_owned() }.into() }
             }
             _ => fault,
         }

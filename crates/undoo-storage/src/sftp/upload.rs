@@ -71,8 +71,8 @@ impl SftpUpload {
         }
         match made {
             Err(fault) if fault.may_pass(true) => Err(fault),
-            Err(Fault { cause: Cause::NoPermission | Cause::ObjectMissing, detail, .. }) => {
-                Err(Fault { detail, ..Cause::NotWritable { path: folder.to_owned() }.into() })
+            Err(fault @ Fault { cause: Cause::NoPermission | Cause::ObjectMissing, .. }) => {
+                Err(link.why_not_written(folder, fault).await)
             }
             _ => Ok(()),
         }
@@ -89,9 +89,6 @@ impl SftpUpload {
         };
         match created {
             Ok(file) => Ok(file),
-            Err(Fault { cause: Cause::NoPermission | Cause::ObjectMissing, detail, .. }) => {
-                Err(Fault { detail, ..Cause::NotWritable { path: self.folder().to_owned() }.into() })
-            }
             Err(fault) => Err(link.why_not_written(self.folder(), fault).await),
         }
     }

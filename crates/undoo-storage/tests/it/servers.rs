@@ -112,7 +112,7 @@ impl Server {
                 "listen=YES\nlisten_address=127.0.0.1\nlisten_port={port}\nbackground=NO\n\
                  anonymous_enable=NO\nlocal_enable=YES\nwrite_enable=YES\nlocal_umask=022\n\
                  chroot_local_user=YES\nallow_writeable_chroot=YES\nsecure_chroot_dir=/run/vsftpd\n\
-                 pam_service_name=vsftpd\nseccomp_sandbox=NO\n{settings}\n"
+                 pam_service_name=vsftpd\nseccomp_sandbox=NO\ndelay_failed_login=0\n{settings}\n"
             );
             if let Some((certificate, key)) = tls {
                 fs::write(folder.join("tls"), format!("{certificate}{key}")).expect("written");
@@ -146,7 +146,10 @@ impl Server {
         file("group", format!("root:x:0:\nnogroup:x:65534:\n{USER}:x:{UID}:\n"));
         file("shadow", format!("root:*:19000::::::\n{USER}:{HASH}:19000::::::\n"));
         fs::create_dir(at.join("pam.d")).expect("a folder");
-        file("pam.d/vsftpd", "auth required pam_unix.so\naccount required pam_permit.so\n".to_owned());
+        file(
+            "pam.d/vsftpd",
+            "auth required pam_unix.so nodelay\naccount required pam_permit.so\n".to_owned(),
+        );
         // A port found free may be taken by another program before the server has it.
         for _ in 0..3 {
             let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");

@@ -98,7 +98,7 @@ async fn a_completion_that_fails_with_status_200_is_asked_again() {
 #[tokio::test]
 async fn a_line_on_which_a_part_takes_longer_than_the_time_out_is_slow_and_not_broken() {
     let weed = weed::weed().await;
-    let proxy = Proxy::start(weed.s3, Vec::new(), Act::Slow(3_000_000)).await;
+    let proxy = Proxy::start(weed.s3, Vec::new(), Act::Slow(4_000_000)).await;
     write(&on_s3(proxy.port, "slow")).await.expect("is finished");
     is_whole(&on_s3(weed.s3, "slow"), "slow").await;
 }
