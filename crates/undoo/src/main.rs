@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod direct;
 mod docker;
+mod interrupt;
 mod mover;
 mod place;
 mod relay;
@@ -46,6 +47,8 @@ fn wants_json(command: &Command) -> bool {
         Command::Purge(purge) => purge.on.json,
         Command::Report(report) => report.on.json,
         Command::Resume(on) | Command::Verify(on) | Command::List(on) | Command::Release(on) => on.json,
+        // Its report is the one document, also when a step failed.
+        Command::Storage(_) => false,
         Command::Mover | Command::CutoverAgent => true,
     }
 }
