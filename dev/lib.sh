@@ -85,3 +85,32 @@ pip_ready() {
   # shellcheck disable=SC2034
   pip=("$CACHE/venv/pip/bin/python" -m pip)
 }
+
+# Prints the path of a server's program in /usr/sbin: the machine's own, or that of a Debian package
+# which is unpacked into the cache and not installed, so that nothing of it is ever started or
+# configured on the machine. The libraries that it needs are installed.
+unpacked_server() { # PROGRAM PACKAGE LIBRARY...
+  local program="$1" package="$2" folder="$CACHE/$1" log="$CACHE/log/$1.log"
+  shift 2
+  if [ -x "/usr/sbin/$program" ]; then
+    echo "/usr/sbin/$program"
+    return
+  fi
+  if [ ! -x "$folder/usr/sbin/$program" ]; then
+    lock "$program"
+    apt_install "$@"
+    say "unpacking Debian's $package"
+    mkdir -p "$CACHE/log"
+    rm -rf "$folder" "$folder.new"
+    mkdir -p "$folder.new"
+    if ! (cd "$folder.new" && apt_get download "$package") >"$log" 2>&1; then
+      apt_get update >"$log" 2>&1 || die "apt-get update" "$(apt_cause "$log")" "the whole log is $log"
+      (cd "$folder.new" && apt_get download "$package") >"$log" 2>&1 ||
+        die "apt-get download $package" "$(apt_cause "$log")" "the whole log is $log"
+    fi
+    dpkg-deb -x "$folder.new"/*.deb "$folder.new" >"$log" 2>&1 || die "dpkg-deb -x $package" "$(tail -n 1 "$log")" "the whole log is $log"
+    rm -f "$folder.new"/*.deb
+    mv "$folder.new" "$folder"
+  fi
+  echo "$folder/usr/sbin/$program"
+}

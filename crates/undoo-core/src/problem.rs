@@ -78,6 +78,12 @@ impl Problem {
         self
     }
 
+    /// Whether doing the same again later cannot help: all but what a server, a network or a disk may mend
+    /// by itself.
+    pub fn is_permanent(&self) -> bool {
+        self.kind != Kind::Unavailable
+    }
+
     /// The process exit code for this problem; documented in the guide of the command line.
     pub fn exit_code(&self) -> u8 {
         match self.kind {

@@ -1,10 +1,10 @@
-//! The way from a runtime to the parsers, which read blockingly on threads of their own.
+//! The way between a runtime and the parsers and writers of archives, which block threads of their own.
 //!
 //! A stream is fetched a little ahead, so that the network and the parser work at the same time. These
 //! must never be used on a thread of the runtime itself: they would wait for their own thread.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     sync::Arc,
 };
 
@@ -18,9 +18,12 @@ use tokio::{
 use undoo_core::Result;
 
 use crate::{
+    fault::problem_to_io,
     folder::{Entry, Folder},
     local::LocalFile,
     object::{ByteStream, Object},
+    storage::Stat,
+    upload::Upload,
 };
 
 /// How many bytes of a stream may wait for the parser.
@@ -114,6 +117,70 @@ impl BlockingFolder {
                 Ok(BlockingObject::new(self.runtime.clone(), object))
             }
         }
+    }
+}
+
+/// How much is gathered before it is handed over.
+const GATHER: usize = 256 * 1024;
+
+/// An object that is being written by a thread. It is there when [`BlockingUpload::finish`] has succeeded,
+/// and not before; dropped, or ended by [`BlockingUpload::abort`], it leaves nothing behind. Its errors carry
+/// problems, see [`crate::problem_of`].
+pub struct BlockingUpload {
+    runtime: Handle,
+    upload: Upload,
+    buffer: Vec<u8>,
+}
+
+impl BlockingUpload {
+    /// `runtime` is where the parts are sent from.
+    pub fn new(runtime: Handle, upload: Upload) -> Self {
+        Self { runtime, upload, buffer: Vec::with_capacity(GATHER) }
+    }
+
+    /// Bytes given to it so far.
+    pub fn written(&self) -> u64 {
+        self.upload.written() + self.buffer.len() as u64
+    }
+
+    /// As [`Upload::finish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(mut self) -> Result<Stat> {
+        self.runtime.block_on(async {
+            self.upload.write(&self.buffer).await?;
+            self.upload.finish().await
+        })
+    }
+
+    /// As [`Upload::abort`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn abort(self) -> Result<()> {
+        self.runtime.block_on(self.upload.abort())
+    }
+}
+
+impl Write for BlockingUpload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > GATHER {
+            self.flush()?;
+        }
+        if bytes.len() < GATHER {
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.runtime.block_on(self.upload.write(bytes)).map_err(problem_to_io)?;
+        }
+        Ok(bytes.len())
+    }
+
+    /// Hands over what was gathered; that it arrived is known only after [`BlockingUpload::finish`].
+    fn flush(&mut self) -> io::Result<()> {
+        self.runtime.block_on(self.upload.write(&self.buffer)).map_err(problem_to_io)?;
+        self.buffer.clear();
+        Ok(())
     }
 }
 

@@ -6,39 +6,56 @@
 use std::{
     error::Error as StdError,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt};
-use opendal::{Buffer, HttpBody, HttpTransport};
+use futures_util::{Stream, StreamExt, stream};
+use http_body::{Frame, SizeHint};
 use reqwest::{
-    Method, StatusCode,
+    Body, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{CONTENT_RANGE, HeaderMap, HeaderName, RANGE, RETRY_AFTER},
+    header::{CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER},
     redirect,
 };
+use tokio::time::{Instant, Sleep};
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
     fault::{Cause, Fault, chain, find},
-    meter::Meter,
+    meter::{Bandwidth, Meter},
     options::Options,
+    resume::Seen,
 };
 
 /// What is read of an answer that says why a request was refused.
 const REFUSAL_LIMIT: usize = 64 * 1024;
 
+/// A reason that takes longer to come is done without.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer that is read into memory: a page of a listing has 1000 keys of at most 1 KiB.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How much of a body is handed to the connection at a time.
+const SLICE: usize = 64 * 1024;
+
+/// What a connection may have taken without having sent it: Linux lets such buffers grow to 4 MiB.
+const BUFFERED: usize = 4 * 1024 * 1024;
+
+/// How far S3 lets a clock be off.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
+
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     meter: Meter,
-    /// Whether this server has answered at all; see [`Fault::may_pass`].
-    seen: Arc<AtomicBool>,
+    bandwidth: Option<Bandwidth>,
+    stall_timeout: Duration,
+    pub(crate) seen: Seen,
 }
 
 /// Whether redirects are followed.
@@ -65,7 +82,6 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("undoo/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
-            .read_timeout(options.stall_timeout)
             .tls_certs_merge(public_roots)
             .dns_resolver(Arc::new(SystemResolver))
             .redirect(policy)
@@ -79,18 +95,58 @@ impl Client {
                 Problem::new(Kind::Internal, "http_client", "the HTTP client could not be set up", "")
                     .caused_by(error)
             })?;
-        Ok(Self { http, meter: options.meter.clone(), seen: Arc::default() })
+        Ok(Self {
+            http,
+            meter: options.meter.clone(),
+            bandwidth: options.bandwidth.clone(),
+            stall_timeout: options.stall_timeout,
+            seen: Seen::default(),
+        })
     }
 
-    pub(crate) fn seen(&self) -> bool {
-        self.seen.load(Ordering::Relaxed)
-    }
-
-    /// Sends a request; any answer, also a refusal, is a success here.
+    /// Sends a request without content; any answer, also a refusal, is a success here.
     pub(crate) async fn send(&self, request: reqwest::Request) -> Result<reqwest::Response, Fault> {
         self.meter.add_request();
-        let response = self.http.execute(request).await.map_err(from_reqwest)?;
-        self.seen.store(true, Ordering::Relaxed);
+        let sent = tokio::time::timeout(self.stall_timeout, self.http.execute(request)).await;
+        let response = sent.map_err(|_| Fault::from(Cause::TimedOut))?.map_err(from_reqwest)?;
+        self.seen.set();
+        Ok(response)
+    }
+
+    /// Sends a request with content, at the rate that the bandwidth allows. It counts as stalled only when
+    /// the connection has taken nothing for the time-out (and three times that at the end, while buffers
+    /// drain): how long the whole takes is up to the line.
+    pub(crate) async fn upload(
+        &self,
+        mut request: reqwest::Request,
+        content: Bytes,
+    ) -> Result<reqwest::Response, Fault> {
+        self.meter.add_request();
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let body = Upload {
+            // What the system has taken into its buffers is still to go over the line.
+            grace: self.stall_timeout.mul_f64(content.len().min(BUFFERED) as f64 / BUFFERED as f64 * 2.0),
+            content,
+            meter: self.meter.clone(),
+            bandwidth: self.bandwidth.clone(),
+            pause: None,
+            moved: Arc::clone(&moved),
+        };
+        *request.body_mut() = Some(Body::wrap(body));
+        let stalled = async {
+            loop {
+                let until = *moved.lock().unwrap_or_else(PoisonError::into_inner) + self.stall_timeout;
+                if until <= Instant::now() {
+                    return;
+                }
+                tokio::time::sleep_until(until).await;
+            }
+        };
+        let response = tokio::select! {
+            response = self.http.execute(request) => response.map_err(from_reqwest)?,
+            () = stalled => return Err(Cause::TimedOut.into()),
+        };
+        self.seen.set();
         Ok(response)
     }
 
@@ -98,16 +154,94 @@ impl Client {
     pub(crate) fn content(
         &self,
         response: reqwest::Response,
-    ) -> impl Stream<Item = Result<Bytes, Fault>> + Send + Sync + use<> {
-        let meter = self.meter.clone();
-        response.bytes_stream().map_err(from_reqwest).inspect_ok(move |bytes| meter.add_bytes(bytes.len()))
+    ) -> impl Stream<Item = Result<Bytes, Fault>> + Send + use<> {
+        let (meter, patience) = (self.meter.clone(), self.stall_timeout);
+        stream::try_unfold(response, move |mut response| {
+            let meter = meter.clone();
+            async move {
+                let chunk = tokio::time::timeout(patience, response.chunk()).await;
+                let chunk = chunk.map_err(|_| Fault::from(Cause::TimedOut))?.map_err(from_reqwest)?;
+                Ok(chunk.map(|bytes| {
+                    meter.add_bytes(bytes.len());
+                    (bytes, response)
+                }))
+            }
+        })
+    }
+
+    /// A short answer as text.
+    pub(crate) async fn text(&self, response: reqwest::Response) -> Result<String, Fault> {
+        let mut content = std::pin::pin!(self.content(response));
+        let mut body = Vec::new();
+        while let Some(bytes) = content.next().await.transpose()? {
+            if body.len() + bytes.len() > ANSWER_LIMIT {
+                return Err(Fault::unexpected("the server's answer is far too long"));
+            }
+            body.extend_from_slice(&bytes);
+        }
+        String::from_utf8(body).map_err(|_| Fault::unexpected("the server's answer is not UTF-8"))
+    }
+}
+
+/// A body that counts what the connection takes, and keeps to the bandwidth.
+struct Upload {
+    content: Bytes,
+    /// How much longer the end may take than anything before it.
+    grace: Duration,
+    meter: Meter,
+    bandwidth: Option<Bandwidth>,
+    pause: Option<Pin<Box<Sleep>>>,
+    /// When the connection last took something, or the bandwidth last let it.
+    moved: Arc<Mutex<Instant>>,
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if let Some(pause) = &mut this.pause {
+            std::task::ready!(pause.as_mut().poll(context));
+            this.pause = None;
+        }
+        let mut moved = this.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        *moved = Instant::now();
+        if this.content.is_empty() {
+            return Poll::Ready(None);
+        }
+        let slice = this.content.split_to(this.content.len().min(SLICE));
+        if this.content.is_empty() {
+            *moved += this.grace;
+        }
+        this.meter.add_sent(slice.len());
+        if let Some(bandwidth) = &this.bandwidth {
+            let wait = bandwidth.take(slice.len());
+            if !wait.is_zero() {
+                // Not the server is slow while we hold ourselves back.
+                *moved += wait;
+                this.pause = Some(Box::pin(tokio::time::sleep(wait)));
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(slice))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.content.len() as u64)
     }
 }
 
 /// Why a server answered with anything but success.
 pub(crate) async fn refusal(mut response: reqwest::Response) -> Fault {
     let mut body = Vec::new();
-    while let Ok(Some(bytes)) = response.chunk().await {
+    while let Ok(Ok(Some(bytes))) = tokio::time::timeout(REFUSAL_PATIENCE, response.chunk()).await {
         body.extend_from_slice(&bytes);
         if body.len() >= REFUSAL_LIMIT {
             body.truncate(REFUSAL_LIMIT);
@@ -117,18 +251,31 @@ pub(crate) async fn refusal(mut response: reqwest::Response) -> Fault {
     classify(response.status(), response.headers(), &String::from_utf8_lossy(&body))
 }
 
+/// Whether the server's clock, by its answer, is further from ours than S3 allows.
+fn clock_is_off(headers: &HeaderMap) -> bool {
+    let server = text(headers, DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
+    let ours = std::time::SystemTime::now();
+    server.is_some_and(|server| {
+        let apart = server.duration_since(ours).or_else(|_| ours.duration_since(server));
+        apart.is_ok_and(|apart| apart > CLOCK_TOLERANCE)
+    })
+}
+
 /// The error codes are those of S3, which its many servers share:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> Fault {
+pub(crate) fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> Fault {
     let code = element(body, "Code").unwrap_or_default();
     let region = || {
         let header = text(headers, HeaderName::from_static("x-amz-bucket-region"));
         header.or_else(|| element(body, "Region").map(str::to_owned))
     };
     let cause = match code {
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "Unauthorized" | "InvalidSecurity" => {
-            Cause::WrongKey
+        // Not every server says that it is the clock.
+        "SignatureDoesNotMatch" | "AccessDenied" | "RequestExpired" if clock_is_off(headers) => {
+            Cause::ClockOff
         }
+        "InvalidAccessKeyId" => Cause::WrongKey { unknown: true },
+        "SignatureDoesNotMatch" | "Unauthorized" | "InvalidSecurity" => Cause::WrongKey { unknown: false },
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => Cause::ExpiredToken,
         "AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "NotSignedUp" => Cause::NoPermission,
         "RequestTimeTooSkewed" => Cause::ClockOff,
@@ -139,6 +286,11 @@ fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> Fault {
             Cause::WrongRegion { region: region() }
         }
         "InvalidObjectState" => Cause::ColdStorage,
+        "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => Cause::DiskFull,
+        "NoSuchUpload" => Cause::UploadGone,
+        "InternalError" => Cause::ServerFailed { status: 500 },
+        // What arrived was not what was sent.
+        "BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch" => Cause::Broken,
         "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequests" | "ServiceUnavailable" => {
             Cause::Busy
         }
@@ -150,6 +302,7 @@ fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> Fault {
             404 | 410 => Cause::ObjectMissing,
             412 | 416 => Cause::Changed,
             408 | 429 | 503 => Cause::Busy,
+            507 => Cause::DiskFull,
             500 | 502 | 504 | 499 | 520..=599 => Cause::ServerFailed { status: status.as_u16() },
             300..=399 => Cause::WrongRegion { region: region() },
             _ => Cause::Unexpected { what: format!("the server answered with status {}", status.as_u16()) },
@@ -231,59 +384,4 @@ impl Resolve for SystemResolver {
             }
         })
     }
-}
-
-/// Lets OpenDAL sign and list through this client. Refused reads come back as errors that carry the
-/// [`Fault`], since OpenDAL's own errors keep the server's code only as text.
-impl HttpTransport for Client {
-    async fn fetch(&self, request: http::Request<Buffer>) -> opendal::Result<http::Response<HttpBody>> {
-        let (parts, body) = request.into_parts();
-        let reads = parts.method == Method::GET || parts.method == Method::HEAD;
-        let url = reqwest::Url::parse(&parts.uri.to_string())
-            .map_err(|error| into_opendal(Fault::unexpected(format!("its address is invalid: {error}"))))?;
-        let range = text(&parts.headers, RANGE);
-        let mut request = reqwest::Request::new(parts.method, url);
-        *request.headers_mut() = parts.headers;
-        if !body.is_empty() {
-            *request.body_mut() = Some(body.to_bytes().into());
-        }
-        let response = self.send(request).await.map_err(into_opendal)?;
-        if reads && !response.status().is_success() {
-            return Err(into_opendal(refusal(response).await));
-        }
-        if let Some(range) = range {
-            check_part(&range, &response).map_err(into_opendal)?;
-        }
-        let mut answer = http::Response::new(());
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = response.headers().clone();
-        // Without a length: a short body is for the resuming reader to notice, and to mend.
-        let content = self.content(response).map_ok(Buffer::from).map_err(into_opendal);
-        Ok(answer.map(|()| HttpBody::new(content, None)))
-    }
-}
-
-/// OpenDAL takes whatever comes for the part that it asked for.
-fn check_part(range: &str, response: &reqwest::Response) -> Result<(), Fault> {
-    if response.status() != StatusCode::PARTIAL_CONTENT {
-        return Err(Cause::NoRanges.into());
-    }
-    let (first, last, _) = content_range(response.headers())?;
-    if range == format!("bytes={first}-{last}") {
-        Ok(())
-    } else {
-        Err(Fault::unexpected("the server sent another part than was asked for"))
-    }
-}
-
-fn into_opendal(fault: Fault) -> opendal::Error {
-    opendal::Error::new(opendal::ErrorKind::Unexpected, "the request failed").set_source(fault)
-}
-
-/// The fault that an error of OpenDAL carries.
-pub(crate) fn from_opendal(error: &(dyn StdError + 'static)) -> Fault {
-    find::<Fault>(error).cloned().unwrap_or_else(|| Fault {
-        detail: chain(error),
-        ..Fault::unexpected("the storage library gave up; the log has its words")
-    })
 }

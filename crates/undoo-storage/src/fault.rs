@@ -6,29 +6,109 @@ use std::{error::Error as StdError, io, time::Duration};
 
 use undoo_core::{Kind, Problem};
 
+/// What was to be done with a place, for the words of a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    Read,
+    Write,
+    List,
+    Delete,
+}
+
+impl Doing {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::List => "list",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// What S3 calls the right to it.
+    fn right(self) -> &'static str {
+        match self {
+            Self::Read => "s3:GetObject and s3:ListBucket",
+            Self::Write => "s3:PutObject and s3:AbortMultipartUpload",
+            Self::List => "s3:ListBucket and s3:ListBucketMultipartUploads",
+            Self::Delete => "s3:DeleteObject",
+        }
+    }
+}
+
 /// What went wrong between us and a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cause {
-    NameNotResolved { host: String },
+    NameNotResolved {
+        host: String,
+    },
     ConnectionRefused,
     Unreachable,
     Tls,
     TimedOut,
     Broken,
-    WrongKey,
+    /// `unknown`: there is no such access key; else the secret does not belong to it.
+    WrongKey {
+        unknown: bool,
+    },
+    WrongLogin {
+        user: String,
+    },
+    /// The private key itself is not one, or its passphrase is wrong.
+    KeyUnreadable,
+    HostKeyUnknown(HostKey),
+    HostKeyChanged {
+        pinned: String,
+        found: HostKey,
+    },
+    TlsMissing,
     ExpiredToken,
     NotSignedIn,
     NoPermission,
     ClockOff,
     BucketMissing,
     ObjectMissing,
-    WrongRegion { region: Option<String> },
+    WrongRegion {
+        region: Option<String>,
+    },
     ColdStorage,
     Busy,
-    ServerFailed { status: u16 },
+    ServerFailed {
+        status: u16,
+    },
     Changed,
     NoRanges,
-    Unexpected { what: String },
+    DiskFull,
+    ReadOnly,
+    /// The folder to write into cannot be made or written to.
+    NotWritable {
+        path: String,
+    },
+    TooLarge {
+        parts: u32,
+    },
+    /// A multipart upload that somebody else ended.
+    UploadGone,
+    Cancelled,
+    Unexpected {
+        what: String,
+    },
+}
+
+/// The key by which an SSH server proves itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the server's host key is {fingerprint} ({algorithm})")]
+pub struct HostKey {
+    /// As `ssh-keygen -l` shows it: `SHA256:` and 43 characters.
+    pub fingerprint: String,
+    /// Such as `ssh-ed25519`.
+    pub algorithm: String,
+}
+
+/// The host key that a server showed, in a problem `host_key_unknown` or `host_key_changed`: what a
+/// person has to confirm before it is pinned.
+pub fn host_key_in(problem: &Problem) -> Option<&HostKey> {
+    find(problem)
 }
 
 /// A failed request.
@@ -64,42 +144,52 @@ impl Fault {
     }
 
     /// What a person is told, `place` being the redacted address.
-    pub(crate) fn into_problem(self, place: &str) -> Problem {
-        let (kind, code, message, remedy) = self.cause.words(place);
+    pub(crate) fn into_problem(self, doing: Doing, place: &str) -> Problem {
+        let shown = match &self.cause {
+            Cause::HostKeyUnknown(key) | Cause::HostKeyChanged { found: key, .. } => Some(key.clone()),
+            _ => None,
+        };
+        let (kind, code, message, remedy) = self.cause.words(doing, place);
         let problem = Problem::new(kind, code, message, remedy);
-        if self.detail.is_empty() { problem } else { problem.caused_by(self.detail) }
+        match shown {
+            Some(key) => problem.caused_by(key),
+            None if self.detail.is_empty() => problem,
+            None => problem.caused_by(self.detail),
+        }
     }
 
+    /// The error of a stream that reads.
     pub(crate) fn into_io(self, place: &str) -> io::Error {
-        problem_to_io(self.into_problem(place))
+        problem_to_io(self.into_problem(Doing::Read, place))
     }
 }
 
 impl Cause {
-    fn words(self, place: &str) -> (Kind, &'static str, String, String) {
+    fn words(self, doing: Doing, place: &str) -> (Kind, &'static str, String, String) {
+        let cannot = format!("cannot {} {place}", doing.verb());
         match self {
             Cause::NameNotResolved { host } => (
                 Kind::Unavailable,
                 "name_not_resolved",
-                format!("cannot read {place}: the name {host} does not resolve to an address"),
-                format!("Check the spelling of {host} and the DNS settings of the machine that reads it."),
+                format!("{cannot}: the name {host} does not resolve to an address"),
+                format!("Check the spelling of {host} and the DNS settings of this machine."),
             ),
             Cause::ConnectionRefused => (
                 Kind::Unavailable,
                 "connection_refused",
-                format!("cannot read {place}: the server refuses connections"),
+                format!("{cannot}: the server refuses connections"),
                 "Check that the storage server runs, and the host and port of its address.".into(),
             ),
             Cause::Unreachable => (
                 Kind::Unavailable,
                 "storage_unreachable",
-                format!("cannot read {place}: no connection to the server came about"),
+                format!("{cannot}: no connection to the server came about"),
                 "Check the host and port of its address, and the routes and firewalls between.".into(),
             ),
             Cause::Tls => (
                 Kind::Denied,
                 "tls_failed",
-                format!("cannot read {place}: no trusted TLS connection came about"),
+                format!("{cannot}: no trusted TLS connection came about"),
                 "Check that the address should start with https, that the server's certificate is valid \
                  for this name and not expired, and that its authority is trusted (SSL_CERT_FILE names \
                  a file of further authorities)."
@@ -108,53 +198,101 @@ impl Cause {
             Cause::TimedOut => (
                 Kind::Unavailable,
                 "storage_timed_out",
-                format!("cannot read {place}: the server did not answer in time"),
+                format!("{cannot}: the server did not answer in time"),
                 "Check the network, firewalls and the server, then run the command again.".into(),
             ),
             Cause::Broken => (
                 Kind::Unavailable,
                 "connection_broken",
-                format!("cannot read {place}: the connection broke off again and again"),
+                format!("{cannot}: the connection broke off again and again"),
                 "Check the network and the server, then run the command again.".into(),
             ),
-            Cause::WrongKey => (
+            Cause::WrongKey { unknown } => (
                 Kind::Denied,
                 "wrong_key",
-                format!("cannot read {place}: the storage does not accept the access key or its secret"),
-                "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the stored credentials), and that \
-                 they belong to this endpoint."
+                if unknown {
+                    format!("{cannot}: the storage does not know the access key")
+                } else {
+                    format!("{cannot}: the secret does not belong to the access key")
+                },
+                "Check the access key and its secret (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the \
+                 stored credentials), and that they belong to this endpoint."
+                    .into(),
+            ),
+            Cause::WrongLogin { user } => (
+                Kind::Denied,
+                "wrong_login",
+                format!("{cannot}: the server does not let {user} in with these credentials"),
+                "Check the user's name, and its password or key; the server's log has its reason.".into(),
+            ),
+            Cause::KeyUnreadable => (
+                Kind::Denied,
+                "private_key_unreadable",
+                format!("{cannot}: the private key cannot be read, or its passphrase is wrong"),
+                "Give a private key as ssh-keygen writes it, and its passphrase if it has one.".into(),
+            ),
+            Cause::HostKeyUnknown(key) => (
+                Kind::Denied,
+                "host_key_unknown",
+                format!("{cannot}: the server shows the host key {}, which nobody confirmed", key.fingerprint),
+                format!(
+                    "Compare it with what the server itself says (ssh-keygen -lf \
+                     /etc/ssh/ssh_host_ed25519_key.pub) and pin it: SFTP_HOST_KEY={}",
+                    key.fingerprint
+                ),
+            ),
+            Cause::HostKeyChanged { pinned, found } => (
+                Kind::Denied,
+                "host_key_changed",
+                format!(
+                    "{cannot}: the server shows the host key {}, and {pinned} is pinned",
+                    found.fingerprint
+                ),
+                "Somebody may be standing in between. Pin the new key only after comparing it on the \
+                 server itself."
+                    .into(),
+            ),
+            Cause::TlsMissing => (
+                Kind::Denied,
+                "tls_not_offered",
+                format!("{cannot}: TLS is required and the server does not offer it"),
+                "Switch TLS on in the FTP server, or allow to go without (tls=prefer): then the password \
+                 and every byte are readable on the way."
                     .into(),
             ),
             Cause::ExpiredToken => (
                 Kind::Denied,
                 "token_expired",
-                format!("cannot read {place}: the session token is expired or invalid"),
+                format!("{cannot}: the session token is expired or invalid"),
                 "Fetch new temporary credentials, and unset AWS_SESSION_TOKEN if the key has none.".into(),
             ),
             Cause::NotSignedIn => (
                 Kind::Denied,
                 "sign_in_required",
-                format!("cannot read {place}: the server asks for a user name and password"),
+                format!("{cannot}: the server asks for a user name and password"),
                 "Give them in the address (https://user:password@host/…), or use a signed address.".into(),
             ),
             Cause::NoPermission => (
                 Kind::Denied,
                 "no_permission",
-                format!("cannot read {place}: the storage denies access"),
-                "Give the key the right to read and list there (S3: s3:GetObject, s3:ListBucket); a \
-                 signed address may be expired, so make a new one."
-                    .into(),
+                format!("{cannot}: the storage denies access"),
+                format!(
+                    "Give the key or user the right to {} there (in S3: {}); a signed address may be \
+                     expired, so make a new one.",
+                    doing.verb(),
+                    doing.right()
+                ),
             ),
             Cause::ClockOff => (
                 Kind::Denied,
                 "clock_off",
-                format!("cannot read {place}: the clock of this machine is too far from the storage's"),
+                format!("{cannot}: the clock of this machine is too far from the storage's"),
                 "Set the clock (timedatectl set-ntp true), then run the command again.".into(),
             ),
             Cause::BucketMissing => (
                 Kind::Missing,
                 "bucket_missing",
-                format!("cannot read {place}: the bucket does not exist at this endpoint"),
+                format!("{cannot}: the bucket does not exist at this endpoint"),
                 "Check the bucket's name, the endpoint (AWS_ENDPOINT_URL) and the region.".into(),
             ),
             Cause::ObjectMissing => (
@@ -167,8 +305,8 @@ impl Cause {
                 Kind::Invalid,
                 "wrong_region",
                 match &region {
-                    Some(region) => format!("cannot read {place}: its bucket lies in region {region}"),
-                    None => format!("cannot read {place}: its bucket lies in another region or endpoint"),
+                    Some(region) => format!("{cannot}: its bucket lies in region {region}"),
+                    None => format!("{cannot}: its bucket lies in another region or endpoint"),
                 },
                 match region {
                     Some(region) => format!("Set AWS_REGION={region}."),
@@ -178,20 +316,20 @@ impl Cause {
             Cause::ColdStorage => (
                 Kind::Conflict,
                 "backup_in_cold_storage",
-                format!("cannot read {place}: it lies in an archive storage class"),
+                format!("{cannot}: it lies in an archive storage class"),
                 "Have the storage bring it back first (S3: restore-object), then run the command again."
                     .into(),
             ),
             Cause::Busy => (
                 Kind::Unavailable,
                 "storage_busy",
-                format!("cannot read {place}: the storage is busy and asks to slow down"),
+                format!("{cannot}: the storage is busy and asks to slow down"),
                 "Wait a while and run the command again, or limit the bandwidth.".into(),
             ),
             Cause::ServerFailed { status } => (
                 Kind::Unavailable,
                 "storage_failed",
-                format!("cannot read {place}: the storage fails with status {status}"),
+                format!("{cannot}: the storage fails with status {status}"),
                 "Look into the storage server's log or its provider's status page; then try again.".into(),
             ),
             Cause::Changed => (
@@ -203,14 +341,52 @@ impl Cause {
             Cause::NoRanges => (
                 Kind::Invalid,
                 "no_ranges",
-                format!("cannot read {place}: its server cannot send parts of a file (no byte ranges)"),
+                format!("{cannot}: its server cannot send parts of a file (no byte ranges)"),
                 "Download the file and give its path, or put it on a server that supports ranges.".into(),
+            ),
+            Cause::DiskFull => (
+                Kind::Unavailable,
+                "disk_full",
+                format!("{cannot}: the storage has no room left, or its quota is used up"),
+                "Free space there or raise the quota, then run the command again.".into(),
+            ),
+            Cause::ReadOnly => (
+                Kind::Denied,
+                "read_only",
+                format!("{cannot}: the file system there is mounted read-only"),
+                "Look into that machine's kernel log for disk errors, and mount it writable.".into(),
+            ),
+            Cause::NotWritable { path } => (
+                Kind::Denied,
+                "path_not_writable",
+                format!("{cannot}: the folder {path} cannot be written to"),
+                format!("Make {path} and give the user that connects the right to write in it."),
+            ),
+            Cause::TooLarge { parts } => (
+                Kind::Invalid,
+                "object_too_large",
+                format!("{cannot}: it is larger than {parts} parts of this size can hold"),
+                "Set a larger part size for this storage.".into(),
+            ),
+            Cause::UploadGone => (
+                Kind::Conflict,
+                "upload_gone",
+                format!("{cannot}: the unfinished upload is no longer there"),
+                "A lifecycle rule or another run removed it: let unfinished uploads live for days, and start \
+                 again."
+                    .into(),
+            ),
+            Cause::Cancelled => (
+                Kind::Cancelled,
+                "cancelled",
+                format!("{cannot}: it was cancelled"),
+                String::new(),
             ),
             Cause::Unexpected { what } => (
                 Kind::Unavailable,
                 "storage_unexpected",
-                format!("cannot read {place}: {what}"),
-                "Check that the address names a backup and not, say, a login page.".into(),
+                format!("{cannot}: {what}"),
+                "Check that the address is that of a storage and not, say, of a login page.".into(),
             ),
         }
     }

@@ -4,13 +4,7 @@ use std::sync::Arc;
 
 use undoo_core::{Kind, Problem, Result};
 
-use crate::{
-    local::LocalFolder,
-    object::Object,
-    options::Options,
-    resume::{Source, retrying},
-    s3_source::Bucket,
-};
+use crate::{local::LocalFolder, object::Object, storage::Storage};
 
 /// The most files that a folder may hold; a list of so many takes some 200 MB.
 pub(crate) const LIST_LIMIT: usize = 2_000_000;
@@ -25,41 +19,30 @@ pub struct Entry {
     pub size: u64,
 }
 
-/// A folder on this machine, or a prefix in S3.
-pub struct Folder {
-    place: String,
-    inner: Inner,
-    options: Options,
-}
+/// A folder on this machine, on a server, or a prefix in a bucket.
+pub struct Folder(Inner);
 
 enum Inner {
-    Local(LocalFolder),
-    S3 { bucket: Bucket, prefix: String },
+    Local { folder: LocalFolder, place: String },
+    Remote(Arc<dyn Storage>),
 }
 
 impl Folder {
-    pub(crate) fn local(folder: LocalFolder, place: String, options: &Options) -> Self {
-        Self { place, inner: Inner::Local(folder), options: options.clone() }
+    pub(crate) fn local(folder: LocalFolder, place: String) -> Self {
+        Self(Inner::Local { folder, place })
     }
 
-    /// `prefix` is empty or ends in a slash.
-    pub(crate) async fn s3(bucket: Bucket, prefix: String, place: String, options: &Options) -> Result<Self> {
-        let request = || bucket.list(&prefix, 1);
-        let found = retrying(&bucket.client, &place, options, request).await;
-        if found.map_err(|fault| fault.into_problem(&place))?.is_empty() {
-            return Err(Problem::new(
-                Kind::Missing,
-                "backup_missing",
-                format!("{place} holds nothing"),
-                "Check the address; that of a single object does not end in a slash.",
-            ));
-        }
-        Ok(Self { place, inner: Inner::S3 { bucket, prefix }, options: options.clone() })
+    /// All that is in a storage, whose place ends in a slash.
+    pub(crate) fn remote(storage: Arc<dyn Storage>) -> Self {
+        Self(Inner::Remote(storage))
     }
 
     /// Its address, without secrets.
     pub fn place(&self) -> &str {
-        &self.place
+        match &self.0 {
+            Inner::Local { place, .. } => place,
+            Inner::Remote(storage) => storage.place(),
+        }
     }
 
     /// Every file below the folder, sorted by name.
@@ -67,21 +50,12 @@ impl Folder {
     /// # Errors
     /// When it cannot be read, or holds more than two million files.
     pub async fn list(&self) -> Result<Vec<Entry>> {
-        match &self.inner {
-            Inner::Local(folder) => {
+        match &self.0 {
+            Inner::Local { folder, .. } => {
                 let folder = folder.clone();
                 blocking(move || folder.list()).await
             }
-            Inner::S3 { bucket, prefix } => {
-                let request = || bucket.list(prefix, LIST_LIMIT + 1);
-                let entries = retrying(&bucket.client, &self.place, &self.options, request).await;
-                let mut entries = entries.map_err(|fault| fault.into_problem(&self.place))?;
-                if entries.len() > LIST_LIMIT {
-                    return Err(too_many_entries(&self.place));
-                }
-                entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-                Ok(entries)
-            }
+            Inner::Remote(storage) => storage.list("").await,
         }
     }
 
@@ -90,38 +64,22 @@ impl Folder {
     /// # Errors
     /// When it is missing or unreadable, or the name is not one of a file below the folder.
     pub async fn open(&self, name: &str) -> Result<Arc<Object>> {
-        check_name(name, &self.place)?;
-        match &self.inner {
-            Inner::Local(folder) => {
+        check_name(name, self.place())?;
+        match &self.0 {
+            Inner::Local { folder, .. } => {
                 let (folder, name) = (folder.clone(), name.to_owned());
                 let file = blocking(move || folder.open_file(&name)).await?;
                 Ok(Arc::new(Object::local(file)))
             }
-            Inner::S3 { bucket, prefix } => {
-                // The library trims keys, and would read another object than was named.
-                if name != name.trim() {
-                    return Err(Problem::new(
-                        Kind::Invalid,
-                        "name_unsupported",
-                        format!("the name {name:?} in {} begins or ends with a space", self.place),
-                        "Odoo writes no such names: remove the object from the backup's folder.",
-                    ));
-                }
-                let source = bucket.object(&format!("{prefix}{name}"));
-                let place = format!("{}{name}", self.place);
-                let request = || source.version();
-                let version = retrying(&bucket.client, &place, &self.options, request).await;
-                let version = version.map_err(|fault| fault.into_problem(&place))?;
-                Ok(Arc::new(Object::remote(place, version, Source::S3(source), &self.options)))
-            }
+            Inner::Remote(storage) => storage.open(name).await,
         }
     }
 
     /// The folder on this machine, if that is where it is.
     pub(crate) fn as_local(&self) -> Option<&LocalFolder> {
-        match &self.inner {
-            Inner::Local(folder) => Some(folder),
-            Inner::S3 { .. } => None,
+        match &self.0 {
+            Inner::Local { folder, .. } => Some(folder),
+            Inner::Remote(_) => None,
         }
     }
 }
@@ -154,6 +112,16 @@ pub(crate) fn check_name(name: &str, place: &str) -> Result<()> {
         format!("{name:?} is not the name of a file below {place}"),
         "Use another backup: names in an honest one have no empty, `.` or `..` parts.",
     ))
+}
+
+/// Neither file nor folder is there.
+pub(crate) fn backup_missing(place: &str) -> Problem {
+    Problem::new(
+        Kind::Missing,
+        "backup_missing",
+        format!("{place} holds nothing"),
+        "Check the address; that of a single object in S3 does not end in a slash.",
+    )
 }
 
 pub(crate) fn too_many_entries(place: &str) -> Problem {

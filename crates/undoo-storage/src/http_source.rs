@@ -3,6 +3,9 @@
 //! Opened by asking for its first byte rather than by HEAD: signed addresses allow one method only, and
 //! the answer shows whether the server knows ranges, how long the file is and which version it has.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use reqwest::{
     Method, StatusCode, Url,
@@ -15,27 +18,21 @@ use reqwest::{
 use crate::{
     client::{Client, content_range, refusal, text},
     fault::{Cause, Fault},
-    resume::Content,
+    resume::{Content, Source, Version},
+    s3::Signer,
 };
 
-#[derive(Clone)]
 pub(crate) struct HttpSource {
     pub(crate) client: Client,
     pub(crate) url: Url,
+    /// What signs each request, in S3.
+    pub(crate) signer: Option<Arc<Signer>>,
 }
 
-/// Which version of a file was seen first. A server that sends neither tag nor date is held to the length.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) size: u64,
-    pub(crate) etag: Option<String>,
-    pub(crate) last_modified: Option<String>,
-}
-
-impl HttpSource {
-    /// Which version is there now.
-    pub(crate) async fn version(&self) -> Result<Version, Fault> {
-        let response = self.client.send(self.request(0, 1)).await?;
+#[async_trait]
+impl Source for HttpSource {
+    async fn version(&self) -> Result<Version, Fault> {
+        let response = self.send(self.request(0, 1)).await?;
         let headers = response.headers().clone();
         let version =
             |size| Version { size, etag: text(&headers, ETAG), last_modified: text(&headers, LAST_MODIFIED) };
@@ -58,8 +55,7 @@ impl HttpSource {
         }
     }
 
-    /// The bytes `[offset, offset + len)` of exactly that version.
-    pub(crate) async fn get(&self, version: &Version, offset: u64, len: u64) -> Result<Content, Fault> {
+    async fn get(&self, version: &Version, offset: u64, len: u64) -> Result<Content, Fault> {
         let mut request = self.request(offset, len);
         // A weak tag never matches in If-Match (RFC 9110, 13.1.1); the answer's tag is compared below.
         let strong = version.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
@@ -73,7 +69,7 @@ impl HttpSource {
         {
             request.headers_mut().insert(name, value);
         }
-        let response = self.client.send(request).await?;
+        let response = self.send(request).await?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }
@@ -97,6 +93,15 @@ impl HttpSource {
             return Err(Fault::unexpected("the server sent another part than was asked for"));
         }
         Ok(self.client.content(response).boxed())
+    }
+}
+
+impl HttpSource {
+    async fn send(&self, mut request: reqwest::Request) -> Result<reqwest::Response, Fault> {
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request).await?;
+        }
+        self.client.send(request).await
     }
 
     /// `len` is at least one.

@@ -1,34 +1,48 @@
-//! Where backups are kept, and how their bytes are read from there.
+//! Where backups are kept, and how their bytes get there and back.
 //!
 //! A [`Location`] is an address as a person types it; with credentials it becomes an [`Access`], which a
-//! [`StorageOrder`] carries to a mover on another server; opening it gives an [`Object`] or a [`Folder`].
-//! Parsers are blocking, so [`BlockingObject`] and [`BlockingFolder`] bring the bytes to them, fetched a
-//! little ahead.
+//! [`StorageOrder`] carries to a mover on another server. Opened to be read, it gives an [`Object`] or a
+//! [`Folder`]; as a place to keep things in, a [`Storage`]. Parsers are blocking, so [`BlockingObject`],
+//! [`BlockingFolder`] and [`BlockingUpload`] take the bytes to and from them, a little ahead.
 //!
-//! This crate must never know what the bytes mean, never write to disk, never hold more of an object than
-//! a small read-ahead, and never return bytes of two versions of one object: whatever is opened is pinned
-//! to the version first seen.
+//! This crate must never know what the bytes mean, never hold more of an object than a small read-ahead or
+//! a few parts, never return bytes of two versions of one object (whatever is opened is pinned to the
+//! version first seen), and never let a part of an object be seen under its key.
 
 mod access;
 mod blocking;
+mod check;
 mod client;
+mod environment;
 mod fault;
 mod folder;
+mod ftp;
 mod http_source;
 mod local;
+mod local_storage;
 mod location;
 mod meter;
 mod object;
 mod options;
+mod order;
 mod resume;
-mod s3_source;
+mod s3;
+mod sftp;
+mod storage;
+mod tcp;
+mod upload;
 
-pub use access::{Access, HttpAccess, S3Access, S3Credentials, StorageOrder};
-pub use blocking::{BlockingFolder, BlockingObject};
-pub use fault::{problem_in, problem_of};
+pub use access::{Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess};
+pub use blocking::{BlockingFolder, BlockingObject, BlockingUpload};
+pub use check::{Outcome, Report, Step, StepName, test};
+pub use fault::{HostKey, host_key_in, problem_in, problem_of};
 pub use folder::{Entry, Folder};
 pub use local::{LocalFile, LocalFolder};
 pub use location::Location;
 pub use meter::{Bandwidth, Meter};
 pub use object::{ByteStream, Object, Opened};
 pub use options::{Options, Retry};
+pub use order::{Limits, Redacted, StorageConfig, StorageOrder};
+pub use storage::{Stat, Storage, Unfinished, backup_key, backup_prefix};
+pub use tokio_util::sync::CancellationToken;
+pub use upload::Upload;

@@ -14,7 +14,7 @@ use std::{
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
-    fault::{Cause, Fault, problem_to_io},
+    fault::{Cause, Doing, Fault, problem_to_io},
     folder::{Entry, LIST_LIMIT, check_name, too_many_entries},
     options::Options,
 };
@@ -66,12 +66,12 @@ impl LocalFile {
         let path = path.into();
         let place = path.display().to_string();
         // Asked before opening: opening a pipe would wait for a writer.
-        let kind = fs::metadata(&path).map_err(|error| local_problem(&place, error))?;
+        let kind = fs::metadata(&path).map_err(|error| local_problem(Doing::Read, &place, error))?;
         if !kind.is_file() {
             return Err(not_a_file(&place));
         }
-        let file = File::open(&path).map_err(|error| local_problem(&place, error))?;
-        let found = file.metadata().map_err(|error| local_problem(&place, error))?;
+        let file = File::open(&path).map_err(|error| local_problem(Doing::Read, &place, error))?;
+        let found = file.metadata().map_err(|error| local_problem(Doing::Read, &place, error))?;
         let inner = Inner { file, path, state: State::from(&found) };
         Ok(Self { inner: Arc::new(inner), options: options.clone() })
     }
@@ -92,6 +92,11 @@ impl LocalFile {
         format!("{device:x}-{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}")
     }
 
+    /// When it was last written to.
+    pub(crate) fn modified(&self) -> Option<std::time::SystemTime> {
+        self.inner.file.metadata().and_then(|found| found.modified()).ok()
+    }
+
     /// A stream over `[offset, offset + len)`.
     ///
     /// # Errors
@@ -108,7 +113,7 @@ impl LocalFile {
     /// Reads at most one chunk at `offset`, and makes sure that it still is what was opened.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let place = || self.inner.path.display().to_string();
-        let failed = |error| problem_to_io(local_problem(&place(), error));
+        let failed = |error| problem_to_io(local_problem(Doing::Read, &place(), error));
         let wanted = buffer.len().min(CHUNK);
         let read = self.inner.file.read_at(&mut buffer[..wanted], offset).map_err(failed)?;
         let found = self.inner.file.metadata().map_err(failed)?;
@@ -161,7 +166,7 @@ impl LocalFolder {
     /// When it is missing, not readable, or not a folder.
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let place = path.as_ref().display().to_string();
-        let root = path.as_ref().canonicalize().map_err(|error| local_problem(&place, error))?;
+        let root = path.as_ref().canonicalize().map_err(|error| local_problem(Doing::Read, &place, error))?;
         if !root.is_dir() {
             return Err(Problem::new(
                 Kind::Invalid,
@@ -183,10 +188,10 @@ impl LocalFolder {
         while let Some(folder) = folders.pop() {
             let place = folder.display().to_string();
             self.options.meter.add_request();
-            for item in fs::read_dir(&folder).map_err(|error| local_problem(&place, error))? {
-                let item = item.map_err(|error| local_problem(&place, error))?;
+            for item in fs::read_dir(&folder).map_err(|error| local_problem(Doing::Read, &place, error))? {
+                let item = item.map_err(|error| local_problem(Doing::Read, &place, error))?;
                 let path = item.path();
-                let found = item.metadata().map_err(|error| local_problem(&place, error))?;
+                let found = item.metadata().map_err(|error| local_problem(Doing::Read, &place, error))?;
                 if found.is_dir() {
                     folders.push(path);
                 } else if found.is_file() {
@@ -210,7 +215,9 @@ impl LocalFolder {
     pub fn open_file(&self, name: &str) -> Result<LocalFile> {
         check_name(name, &self.root.display().to_string())?;
         let path = self.root.join(name);
-        let real = path.canonicalize().map_err(|error| local_problem(&path.display().to_string(), error))?;
+        let real = path
+            .canonicalize()
+            .map_err(|error| local_problem(Doing::Read, &path.display().to_string(), error))?;
         if real != path {
             return Err(not_plain(&path));
         }
@@ -237,7 +244,32 @@ pub(crate) fn check_range(offset: u64, len: u64, size: u64) -> io::Result<u64> {
 }
 
 /// What a person is told about an error of the file system.
-pub(crate) fn local_problem(place: &str, error: io::Error) -> Problem {
+pub(crate) fn local_problem(doing: Doing, place: &str, error: io::Error) -> Problem {
+    if doing == Doing::Read || error.kind() == io::ErrorKind::NotFound {
+        return read_problem(place, error);
+    }
+    write_fault(Path::new(place), &error).into_problem(doing, place)
+}
+
+/// Why something could not be written, made or removed at `path`.
+pub(crate) fn write_fault(path: &Path, error: &io::Error) -> Fault {
+    let cause = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::DiskFull,
+        io::ErrorKind::ReadOnlyFilesystem => Cause::ReadOnly,
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::IsADirectory => {
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            Cause::NotWritable { path: folder.display().to_string() }
+        }
+        _ => Cause::Unexpected { what: error.to_string() },
+    };
+    Fault { detail: error.to_string(), ..cause.into() }
+}
+
+fn read_problem(place: &str, error: io::Error) -> Problem {
     let (kind, code, message, remedy) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (
             Kind::Missing,

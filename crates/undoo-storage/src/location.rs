@@ -1,21 +1,21 @@
-//! Addresses as people type them: a path, an http address, or `s3://bucket/key`.
+//! Addresses as people type them: a path, an http address, a bucket, a folder on a server.
 //!
-//! An address may hold secrets (a password, a signature), so it is shown only without its user part and
-//! its query.
+//! An address may hold secrets (a password, a signature), so it is shown only without them.
 
 use std::{fmt, path::PathBuf};
 
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
-    access::{Access, HttpAccess, S3Access, S3Credentials},
+    access::{Access, FtpAccess, FtpTls, Provider, SftpAccess},
     object::Opened,
     options::Options,
 };
 
-/// Where a backup lies. [`fmt::Display`] and [`fmt::Debug`] leave secrets out.
+/// Where a backup lies or backups are kept. [`fmt::Display`] and [`fmt::Debug`] leave secrets out.
 #[derive(Debug, Clone)]
 pub enum Location {
     /// A file or folder on this machine.
@@ -30,15 +30,39 @@ pub enum Location {
     },
     /// An object, or all that begins with a prefix, in S3 or what speaks its protocol.
     S3 {
+        /// Whose S3 it is.
+        provider: Provider,
         /// The bucket's name.
         bucket: String,
         /// The object's key; empty or ending in a slash for a folder.
         key: String,
+        /// The server, if the address names it.
+        endpoint: Option<String>,
+        /// The region, if the address names it.
+        region: Option<String>,
+        /// Whether the bucket is named in the path, if the address says so.
+        path_style: Option<bool>,
     },
+    /// A file or folder on an FTP server, with what the address has of user and password.
+    Ftp(FtpAccess),
+    /// A file or folder on an SSH server, with what the address has of user and password; the user is
+    /// empty if it has none.
+    Sftp(SftpAccess),
 }
 
 impl Location {
-    /// Reads an address: a path, `file:///path`, `http(s)://…` or `s3://bucket/key`.
+    /// Reads an address:
+    ///
+    /// - a path, or `file:///path`
+    /// - `http://…`, `https://…`: one file, to read
+    /// - `s3://bucket/key`, and with `?endpoint=URL&region=NAME&path_style=BOOL` behind it
+    /// - `r2://bucket/key?account=ID`, `b2://bucket/key?region=NAME`, with the same besides
+    /// - `minio://host:9000/bucket/key`, and with `?tls=off` behind it
+    /// - `ftp://user@host:21/path?tls=require|prefer|off`, `ftps://` for `tls=require`
+    /// - `sftp://user@host:22/path`
+    ///
+    /// A key that is empty or ends in a slash is a folder. A path on a server begins where a login ends; one
+    /// with two slashes (`sftp://host//srv/backups`) begins at the root.
     ///
     /// # Errors
     /// [`Kind::Invalid`] for other schemes and for addresses that can name no backup.
@@ -47,8 +71,10 @@ impl Location {
             Problem::new(
                 Kind::Invalid,
                 "invalid_address",
-                format!("{} is not the address of a backup: {why}", redacted(address)),
-                "Give a path, https://host/file or s3://bucket/key (a folder in S3 ends in a slash).",
+                format!("{} is not the address of a backup or storage: {why}", redacted(address)),
+                "Give a path, https://host/file, s3://bucket/key, r2://bucket/key?account=ID, \
+                 b2://bucket/key?region=NAME, minio://host:port/bucket/key, ftp://user@host/path or \
+                 sftp://user@host/path (a folder in S3 ends in a slash).",
             )
         };
         if address.is_empty() {
@@ -57,7 +83,8 @@ impl Location {
         let Some((scheme, rest)) = address.split_once("://") else {
             return Ok(Self::Local { path: address.into() });
         };
-        match scheme.to_ascii_lowercase().as_str() {
+        let scheme = scheme.to_ascii_lowercase();
+        match scheme.as_str() {
             "file" if rest.starts_with('/') => Ok(Self::Local { path: rest.into() }),
             "file" => Err(invalid("file addresses have three slashes: file:///path")),
             "http" | "https" => {
@@ -67,62 +94,13 @@ impl Location {
                 }
                 Ok(Self::Http { url: String::from(url).into() })
             }
-            "s3" => {
-                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-                if bucket.is_empty() || !bucket.chars().all(allowed) {
-                    return Err(invalid("a bucket's name has only letters, digits, dots and hyphens"));
-                }
-                // The library folds these, and would read another object than was named.
-                if key.starts_with('/') || key.contains("//") || key != key.trim() {
-                    return Err(invalid("keys with empty parts or spaces around them are not supported"));
-                }
-                Ok(Self::S3 { bucket: bucket.to_owned(), key: key.to_owned() })
-            }
-            _ => Err(invalid("only file, http, https and s3 are known")),
+            "s3" => bucket(Provider::Aws, rest).map_err(|why| invalid(&why)),
+            "r2" => bucket(Provider::R2, rest).map_err(|why| invalid(&why)),
+            "b2" => bucket(Provider::B2, rest).map_err(|why| invalid(&why)),
+            "minio" => bucket(Provider::Minio, rest).map_err(|why| invalid(&why)),
+            "ftp" | "ftps" | "sftp" => server(&scheme, rest).map_err(|why| invalid(&why)),
+            _ => Err(invalid("only file, http, https, s3, r2, b2, minio, ftp, ftps and sftp are known")),
         }
-    }
-
-    /// Adds the credentials that this process's environment has for it: for S3 `AWS_ACCESS_KEY_ID`,
-    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and
-    /// `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
-    ///
-    /// # Errors
-    /// [`Kind::Denied`] when S3 is asked for and the key is not set.
-    pub fn with_environment(self) -> Result<Access> {
-        self.with_variables(|name| std::env::var(name).ok())
-    }
-
-    /// As [`Location::with_environment`], from any set of variables.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn with_variables(self, variable: impl Fn(&str) -> Option<String>) -> Result<Access> {
-        let variable = |name| variable(name).filter(|value| !value.is_empty());
-        let (bucket, key) = match self {
-            Self::Local { path } => return Ok(Access::Local { path }),
-            Self::Http { url } => return Ok(Access::Http(HttpAccess { url })),
-            Self::S3 { bucket, key } => (bucket, key),
-        };
-        let required = |name| {
-            variable(name).ok_or_else(|| {
-                Problem::new(
-                    Kind::Denied,
-                    "credentials_missing",
-                    format!("cannot read s3://{bucket}/{key}: {name} is not set"),
-                    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for a storage \
-                     that is not Amazon's).",
-                )
-            })
-        };
-        let credentials = S3Credentials {
-            access_key_id: required("AWS_ACCESS_KEY_ID")?,
-            secret_access_key: required("AWS_SECRET_ACCESS_KEY")?.into(),
-            session_token: variable("AWS_SESSION_TOKEN").map(SecretString::from),
-        };
-        let endpoint = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
-        let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
-        Ok(Access::S3(S3Access { bucket, key, endpoint, region, credentials }))
     }
 
     /// Opens it with the credentials of this process's environment.
@@ -134,12 +112,137 @@ impl Location {
     }
 }
 
+/// The settings behind the question mark of an address.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn split(address: &str) -> (&str, Self) {
+        let (address, query) = address.split_once('?').unwrap_or((address, ""));
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name.to_owned(), decoded(value))
+        };
+        (address, Self(query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect()))
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(found, _)| found == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Refuses what nobody took: a setting that is spelt wrong must not be a setting ignored.
+    fn done(self) -> Result<(), String> {
+        match self.0.first() {
+            // Its value may be a secret.
+            Some((name, _)) => Err(format!("it has no setting {name:?} (a ? in a key is not supported)")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn switch(value: Option<String>) -> Result<Option<bool>, String> {
+    match value.as_deref() {
+        None => Ok(None),
+        Some("true" | "on" | "1") => Ok(Some(true)),
+        Some("false" | "off" | "0") => Ok(Some(false)),
+        Some(_) => Err("a switch is true or false".to_owned()),
+    }
+}
+
+fn bucket(provider: Provider, rest: &str) -> Result<Location, String> {
+    let (path, mut query) = Query::split(rest);
+    let (mut endpoint, path) = match provider {
+        Provider::Minio => {
+            let (host, path) = path.split_once('/').unwrap_or((path, ""));
+            if host.is_empty() || host.contains('@') {
+                return Err("it names the server first: minio://host:port/bucket".to_owned());
+            }
+            let scheme = if switch(query.take("tls"))?.unwrap_or(true) { "https" } else { "http" };
+            (Some(format!("{scheme}://{host}")), path)
+        }
+        _ => (query.take("endpoint"), path),
+    };
+    if let Some(account) = query.take("account").filter(|_| provider == Provider::R2) {
+        if account.is_empty() || !account.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Err("an account's id has only letters and digits".to_owned());
+        }
+        endpoint = endpoint.or_else(|| Some(format!("https://{account}.r2.cloudflarestorage.com")));
+    }
+    let (region, path_style) = (query.take("region"), switch(query.take("path_style"))?);
+    query.done()?;
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if bucket.is_empty() || !bucket.chars().all(allowed) {
+        return Err("a bucket's name has only letters, digits, dots and hyphens".to_owned());
+    }
+    let folder = key.strip_suffix('/').unwrap_or(key);
+    if !key.is_empty() && folder.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("keys with empty, `.` or `..` parts are not supported".to_owned());
+    }
+    Ok(Location::S3 {
+        provider,
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+        endpoint,
+        region,
+        path_style,
+    })
+}
+
+fn server(scheme: &str, rest: &str) -> Result<Location, String> {
+    let (rest, mut query) = Query::split(rest);
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    // A scheme that the library has no opinion about, so that it does not fold the path.
+    let url = Url::parse(&format!("x://{authority}")).map_err(|error| error.to_string())?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    if host.is_empty() {
+        return Err("it names no server".to_owned());
+    }
+    let (port, path) = (url.port(), decoded(path));
+    if path.chars().any(char::is_control) || path.split('/').any(|part| part == "..") {
+        return Err("its path leads elsewhere".to_owned());
+    }
+    let user = (!url.username().is_empty()).then(|| decoded(url.username()));
+    let password = url.password().map(|password| SecretString::from(decoded(password)));
+    let location = if scheme == "sftp" {
+        Location::Sftp(SftpAccess {
+            host,
+            port,
+            user: user.unwrap_or_default(),
+            password,
+            private_key: None,
+            passphrase: None,
+            host_key: query.take("host_key"),
+            path,
+        })
+    } else {
+        let assumed = if scheme == "ftps" { FtpTls::Require } else { FtpTls::default() };
+        let tls = match query.take("tls").as_deref() {
+            None => assumed,
+            Some("require") => FtpTls::Require,
+            Some(_) if scheme == "ftps" => return Err("ftps always has TLS".to_owned()),
+            Some("prefer") => FtpTls::Prefer,
+            Some("off") => FtpTls::Off,
+            Some(_) => return Err("tls is require, prefer or off".to_owned()),
+        };
+        Location::Ftp(FtpAccess { host, port, user, password, path, tls })
+    };
+    query.done()?;
+    Ok(location)
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local { path } => path.display().fmt(f),
             Self::Http { url } => f.write_str(&redacted(url.expose_secret())),
-            Self::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+            Self::S3 { provider, bucket, key, .. } => write!(f, "{}://{bucket}/{key}", provider.scheme()),
+            Self::Ftp(access) => Access::Ftp(access.clone()).fmt(f),
+            Self::Sftp(access) => Access::Sftp(access.clone()).fmt(f),
         }
     }
 }
@@ -170,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_broken_address_is_refused_without_showing_its_secrets() {
-        let problem = Location::parse("ftp://me:geheim@host/b.zip").expect_err("not supported");
+        let problem = Location::parse("gopher://me:geheim@host/b.zip").expect_err("not supported");
         assert_eq!(problem.code, "invalid_address");
         assert!(!problem.message.contains("geheim"), "{}", problem.message);
         let problem = Location::parse("http://me:ge@heim@ho st/b.zip").expect_err("not an address");
@@ -183,7 +286,7 @@ mod tests {
             [("s3://b", "b", ""), ("s3://b/", "b", ""), ("s3://b/x/y/", "b", "x/y/"), ("s3://b/x", "b", "x")]
         {
             match Location::parse(address).expect(address) {
-                Location::S3 { bucket: found, key: at } => assert_eq!((&*found, &*at), (bucket, key)),
+                Location::S3 { bucket: found, key: at, .. } => assert_eq!((&*found, &*at), (bucket, key)),
                 other => panic!("{address}: {other}"),
             }
         }
@@ -197,6 +300,11 @@ mod tests {
             "s3:///key",
             "s3://b//key",
             "s3://b/a//b",
+            "minio://h",
+            "s3://b/../k",
+            "ftp://",
+            "sftp://u@h/a/../b",
+            "ftp://h/x?tls=maybe",
             "http://h/",
             "http://h",
             "file://x",
@@ -208,20 +316,54 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_for_s3_wins_over_the_general_one() {
-        let location = Location::parse("s3://b/k").expect("an address");
-        let access = location.with_variables(|name| Some(name.to_owned())).expect("all is set");
-        let Access::S3(access) = access else { panic!("not S3") };
-        assert_eq!(access.endpoint.as_deref(), Some("AWS_ENDPOINT_URL_S3"));
-        assert_eq!(access.region.as_deref(), Some("AWS_REGION"));
-        assert_eq!(access.credentials.secret_access_key.expose_secret(), "AWS_SECRET_ACCESS_KEY");
+    fn settings_behind_a_question_mark_are_taken_and_unknown_ones_refused() {
+        let Location::S3 { key, endpoint, region, path_style, .. } =
+            Location::parse("s3://b/k?endpoint=https%3A%2F%2Fh&region=r&path_style=off").expect("an address")
+        else {
+            panic!("not S3")
+        };
+        assert_eq!((&*key, endpoint.as_deref(), region.as_deref()), ("k", Some("https://h"), Some("r")));
+        assert_eq!(path_style, Some(false));
+        assert!(Location::parse("s3://b/k?secret_key=geheim").is_err_and(|problem| {
+            problem.message.contains("secret_key") && !problem.message.contains("geheim")
+        }));
     }
 
     #[test]
-    fn a_missing_key_names_the_variable_to_set() {
-        let location = Location::parse("s3://b/k").expect("an address");
-        let problem = location.with_variables(|_| None).expect_err("no key");
-        assert_eq!(problem.code, "credentials_missing");
-        assert!(problem.message.contains("AWS_ACCESS_KEY_ID"));
+    fn each_provider_has_its_own_endpoint() {
+        for (address, expected) in [
+            ("r2://b/k?account=abc123", Some("https://abc123.r2.cloudflarestorage.com")),
+            ("minio://h:9000/b/k?tls=off", Some("http://h:9000")),
+            ("minio://h/b", Some("https://h")),
+            ("b2://b?region=us-west-004", None),
+        ] {
+            let location = Location::parse(address).expect(address);
+            let Location::S3 { endpoint, bucket, .. } = &location else { panic!("not S3") };
+            assert_eq!((endpoint.as_deref(), &**bucket), (expected, "b"), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_path_on_a_server_begins_at_home_or_with_two_slashes_at_the_root() {
+        for (address, expected) in
+            [("sftp://u@h/backups", "backups"), ("sftp://u@h:2222//srv/b%20c", "/srv/b c"), ("ftp://h", "")]
+        {
+            let path = match Location::parse(address).expect(address) {
+                Location::Ftp(access) => access.path,
+                Location::Sftp(access) => access.path,
+                other => panic!("{other}"),
+            };
+            assert_eq!(path, expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_address_of_a_server_is_taken_and_never_shown() {
+        let location = Location::parse("ftps://u:ge%40heim@h:2121/x").expect("an address");
+        let Location::Ftp(access) = &location else { panic!("not FTP") };
+        assert_eq!(access.password.as_ref().map(ExposeSecret::expose_secret), Some("ge@heim"));
+        assert_eq!((access.port, access.tls), (Some(2121), FtpTls::Require));
+        assert_eq!(location.to_string(), "ftp://u@h:2121/x");
+        assert!(!format!("{location:?}").contains("heim"));
     }
 }

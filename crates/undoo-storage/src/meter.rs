@@ -1,4 +1,4 @@
-//! What reading costs: bytes and requests counted, and the rate held down where a line is shared.
+//! What a storage costs: bytes and requests counted, and the rate held down where a line is shared.
 //!
 //! Clones share their counters, so that everything opened from one [`crate::Options`] adds to one sum.
 
@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Counts what was read. Clones share the counters.
+/// Counts what was read and written. Clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct Meter(Arc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
     bytes: AtomicU64,
+    sent: AtomicU64,
     requests: AtomicU64,
 }
 
@@ -24,6 +25,11 @@ impl Meter {
     /// Bytes of answers received so far: contents and listings, without HTTP headers.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of content sent so far, those that were sent again included.
+    pub fn sent(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed)
     }
 
     /// Requests sent so far, failed ones included; on this machine, streams begun and folders
@@ -34,6 +40,10 @@ impl Meter {
 
     pub(crate) fn add_bytes(&self, bytes: usize) {
         self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_sent(&self, bytes: usize) {
+        self.0.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn add_request(&self) {

@@ -10,10 +10,9 @@ use futures_util::{
 
 use crate::{
     folder::{Folder, blocking},
-    http_source::Version,
     local::{CHUNK, LocalFile, check_range},
     options::Options,
-    resume::{Remote, Source},
+    resume::{Remote, Source, Version},
 };
 
 /// Bytes of an object in order. It yields every byte that was asked for or an error; errors carry a
@@ -42,7 +41,12 @@ impl Object {
         Self(Inner::Local { file, place, version })
     }
 
-    pub(crate) fn remote(place: String, version: Version, source: Source, options: &Options) -> Self {
+    pub(crate) fn remote(
+        place: String,
+        version: Version,
+        source: Box<dyn Source>,
+        options: &Options,
+    ) -> Self {
         Self(Inner::Remote(Arc::new(Remote { place, version, source, options: options.clone() })))
     }
 

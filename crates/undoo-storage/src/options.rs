@@ -1,10 +1,12 @@
-//! How to read: time-outs, retries, and the meter and limit that reading counts against.
+//! How to read and write: time-outs, retries, parts, and the meter and limit that all of it counts against.
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::meter::{Bandwidth, Meter};
 
-/// How a location is opened and read.
+/// How a location is opened, read and written.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How long a connection may take, name resolution and TLS included. Default 10 s.
@@ -17,6 +19,16 @@ pub struct Options {
     pub meter: Meter,
     /// An upper limit on the rate, if any.
     pub bandwidth: Option<Bandwidth>,
+    /// Bytes in the first parts of an object that is written in parts; at least 5 MiB in S3. Later parts
+    /// grow where the provider allows it, so that any object fits into the 10,000 parts of S3. Default
+    /// 8 MiB.
+    pub part_size: usize,
+    /// Parts on their way at the same time, where the protocol can. Writing holds so many parts in memory
+    /// and the one that is being filled. Default 4.
+    pub concurrency: usize,
+    /// Cancelled, it ends whatever waits for a storage with the problem `cancelled`. Futures and streams of
+    /// this crate may also just be dropped; this is for threads that wait in the blocking ones.
+    pub cancel: CancellationToken,
 }
 
 impl Default for Options {
@@ -27,6 +39,9 @@ impl Default for Options {
             retry: Retry::default(),
             meter: Meter::default(),
             bandwidth: None,
+            part_size: 8 * 1024 * 1024,
+            concurrency: 4,
+            cancel: CancellationToken::new(),
         }
     }
 }

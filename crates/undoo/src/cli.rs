@@ -51,6 +51,8 @@ pub enum Command {
     Release(OnTarget),
     /// Remove kept pairs whose undo window is over.
     Purge(Purge),
+    /// Look into a place where backups are kept.
+    Storage(Storage),
     /// Carry out one order given as JSON on standard input. Started by undoo itself, in a container.
     #[command(hide = true)]
     Mover,
@@ -294,4 +296,33 @@ pub struct Purge {
     /// One restore's kept pair, whatever its window.
     #[arg(long, value_name = "ID")]
     pub restore: Option<String>,
+}
+
+/// `undoo storage`
+#[derive(Debug, Args)]
+pub struct Storage {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: StorageCommand,
+}
+
+/// The commands about a storage.
+#[derive(Debug, Subcommand)]
+pub enum StorageCommand {
+    /// Try writing, reading, a range, listing, a signed address and removing, and name what is wrong.
+    Test(StorageTest),
+}
+
+/// `undoo storage test`
+#[derive(Debug, Args)]
+pub struct StorageTest {
+    /// A folder, s3://BUCKET/PREFIX, r2://BUCKET/PREFIX?account=ID, b2://BUCKET/PREFIX?region=NAME,
+    /// minio://HOST:PORT/BUCKET/PREFIX, ftp://USER@HOST/PATH or sftp://USER@HOST/PATH (a PATH with two
+    /// slashes before it begins at the root). Credentials come from the environment: AWS_ACCESS_KEY_ID
+    /// and AWS_SECRET_ACCESS_KEY (or R2_..., B2_APPLICATION_KEY..., MINIO_...), FTP_PASSWORD,
+    /// SFTP_PASSWORD, SFTP_KEY_FILE, SFTP_HOST_KEY; each may end in _FILE and name a file with the value.
+    pub address: String,
+    /// Print one JSON document instead of a page.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -50,6 +50,8 @@ fn wants_json(command: &Command) -> bool {
         Command::Verify(verify) => verify.json,
         Command::Convert(convert) => convert.json,
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
+        // Its report is the one document, also when a step failed.
+        Command::Storage(_) => false,
         Command::Mover | Command::CutoverAgent => true,
     }
 }

@@ -35,6 +35,8 @@ impl Relay {
             Access::Local { .. } => None,
             Access::Http(http) => Some(http.url.expose_secret().to_owned()),
             Access::S3(s3) => s3.endpoint.clone(),
+            // Their other connections name ports of their own.
+            Access::Ftp(_) | Access::Sftp(_) => None,
         };
         let Some(mut url) = address.and_then(|address| Url::parse(&address).ok()) else { return Ok(None) };
         if url.scheme() != "http" || !is_loopback(&url) {
@@ -50,7 +52,7 @@ impl Relay {
             return Ok(None);
         }
         match access {
-            Access::Local { .. } => {}
+            Access::Local { .. } | Access::Ftp(_) | Access::Sftp(_) => {}
             Access::Http(http) => http.url = url.to_string().into(),
             Access::S3(s3) => s3.endpoint = Some(url.to_string().trim_end_matches('/').to_owned()),
         }

@@ -1,13 +1,17 @@
-//! What the storages promise, shown on real ones: this machine's disk, and a SeaweedFS server over plain
-//! HTTP and over S3, also behind a proxy that breaks connections.
+//! What the storages promise, shown on real ones: this machine's disk, a SeaweedFS server over plain HTTP
+//! and over S3, OpenSSH and vsftpd, also behind a proxy that breaks connections.
 
 mod blocking;
+mod causes;
 mod faults;
 mod local;
 mod proxy;
 mod refusals;
+mod servers;
 mod suite;
 mod weed;
+mod write_faults;
+mod writing;
 
 use std::{io, sync::Arc, time::Duration};
 

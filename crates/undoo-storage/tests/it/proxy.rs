@@ -25,8 +25,14 @@ pub(crate) enum Act {
     Close(usize),
     /// After so many bytes of the answer nothing more comes.
     Stall(usize),
-    /// The server is not asked; this is the whole answer.
+    /// The server is not asked; this is the whole answer, given when the request has come whole.
     Answer(String),
+    /// After so many bytes of the request's content the connection is reset.
+    ResetContent(usize),
+    /// After so many bytes of the request's content nothing more is taken.
+    StallContent(usize),
+    /// Everything takes so many bytes per second.
+    Slow(usize),
 }
 
 /// An answer as a server writes it.
@@ -98,30 +104,50 @@ async fn read_head(client: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
+/// How many bytes of content the head of a request announces.
+fn content_length(head: &str) -> usize {
+    let length = head.lines().find_map(|line| {
+        let line = line.to_lowercase();
+        line.strip_prefix("content-length:").and_then(|length| length.trim().parse().ok())
+    });
+    length.unwrap_or(0)
+}
+
 async fn play(act: Act, mut client: TcpStream, head: String, server: u16) {
-    let limit = match &act {
-        Act::Answer(text) => {
-            client.write_all(text.as_bytes()).await.ok();
-            client.shutdown().await.ok();
-            return;
-        }
-        Act::Pass => usize::MAX,
-        Act::Reset(limit) | Act::Close(limit) | Act::Stall(limit) => *limit,
-    };
+    let length = content_length(&head);
+    let pace = if let Act::Slow(rate) = act { Some(rate) } else { None };
+    if let Act::Answer(text) = &act {
+        pass(&mut client, None, length, None).await;
+        client.write_all(text.as_bytes()).await.ok();
+        client.shutdown().await.ok();
+        return;
+    }
     let Ok(mut upstream) = TcpStream::connect(("127.0.0.1", server)).await else { return };
     let (line, rest) = head.split_once("\r\n").expect("a request line");
     let head = format!("{line}\r\nConnection: close\r\n{rest}");
     upstream.write_all(head.as_bytes()).await.ok();
-    let mut left = limit;
-    let mut buffer = vec![0; 16 * 1024];
-    while left > 0 {
-        let Ok(read @ 1..) = upstream.read(&mut buffer).await else { break };
-        let part = read.min(left);
-        if client.write_all(&buffer[..part]).await.is_err() {
+    let taken = match act {
+        Act::ResetContent(limit) | Act::StallContent(limit) => length.min(limit),
+        _ => length,
+    };
+    pass(&mut client, Some(&mut upstream), taken, pace).await;
+    match act {
+        Act::ResetContent(_) => {
+            client.set_zero_linger().ok();
             return;
         }
-        left -= part;
+        Act::StallContent(_) => return tokio::time::sleep(Duration::from_secs(60)).await,
+        _ => {}
     }
+    let limit = match act {
+        Act::Reset(limit) | Act::Close(limit) | Act::Stall(limit) => limit,
+        _ => usize::MAX,
+    };
+    // The server is heard out even where nothing is passed on, so that it has done what it was asked.
+    if limit == 0 {
+        upstream.read_u8().await.ok();
+    }
+    pass(&mut upstream, Some(&mut client), limit, pace).await;
     match act {
         Act::Reset(_) => {
             client.set_zero_linger().ok();
@@ -130,5 +156,60 @@ async fn play(act: Act, mut client: TcpStream, head: String, server: u16) {
         _ => {
             client.shutdown().await.ok();
         }
+    }
+}
+
+/// Passes so many bytes on, at a pace if there is one.
+async fn pass(from: &mut TcpStream, mut to: Option<&mut TcpStream>, mut left: usize, pace: Option<usize>) {
+    let mut buffer = vec![0; 16 * 1024];
+    while left > 0 {
+        let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
+        let part = read.min(left);
+        if let Some(to) = &mut to
+            && to.write_all(&buffer[..part]).await.is_err()
+        {
+            return;
+        }
+        left -= part;
+        if let Some(rate) = pace {
+            tokio::time::sleep(Duration::from_secs_f64(part as f64 / rate as f64)).await;
+        }
+    }
+}
+
+/// A tunnel to a server of any protocol. Its first connections are reset after so many bytes each from the
+/// client, those after them live.
+pub(crate) struct Tunnel {
+    pub(crate) port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Tunnel {
+    pub(crate) async fn start(server: u16, resets: Vec<usize>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let task = tokio::spawn(async move {
+            let mut resets = VecDeque::from(resets);
+            while let Ok((client, _)) = listener.accept().await {
+                let limit = resets.pop_front().unwrap_or(usize::MAX);
+                tokio::spawn(async move {
+                    let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+                    let (mut back, mut there) = upstream.into_split();
+                    let (mut from, mut to) = client.into_split();
+                    let answers = tokio::spawn(async move { tokio::io::copy(&mut back, &mut to).await });
+                    let mut taken = (&mut from).take(limit as u64);
+                    tokio::io::copy(&mut taken, &mut there).await.ok();
+                    from.as_ref().set_zero_linger().ok();
+                    answers.abort();
+                });
+            }
+        });
+        Self { port, task }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

@@ -1,32 +1,61 @@
 //! What every storage must do, run against each of them.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use undoo_core::Kind;
-use undoo_storage::{Access, Entry, Options};
+use undoo_storage::{Access, Entry, Options, Storage};
 
 use crate::{
     open_file, open_folder, read, read_problem, sample,
+    servers::{self, Server},
     weed::{self, BUCKET, Weed},
 };
 
 /// A storage of one kind, with a place in it that no other test uses.
-enum Store {
+pub(crate) enum Store {
     Local(tempfile::TempDir),
     Http(&'static Weed, String),
     S3(&'static Weed, String),
+    Sftp(Server),
+    Ftp(Server),
 }
 
 impl Store {
-    async fn local(_: &str) -> Self {
+    pub(crate) async fn sftp(_: &str) -> Self {
+        Self::Sftp(Server::sshd())
+    }
+
+    pub(crate) async fn ftp(_: &str) -> Self {
+        Self::Ftp(Server::vsftpd("", None))
+    }
+
+    /// How long two versions of one length must lie apart to be told from each other.
+    fn grain(&self) -> Duration {
+        match self {
+            // Time stamps of files have the grain of the kernel's tick, those of the protocols seconds.
+            Self::Local(_) | Self::Http(..) | Self::S3(..) => Duration::from_millis(20),
+            Self::Sftp(_) | Self::Ftp(_) => Duration::from_millis(1100),
+        }
+    }
+
+    /// As a place to keep objects in.
+    pub(crate) fn storage(&self, options: &Options) -> Arc<dyn Storage> {
+        let folder = match self {
+            Self::S3(..) => self.folder("root"),
+            _ => self.access("root"),
+        };
+        folder.storage(options).expect("a storage")
+    }
+
+    pub(crate) async fn local(_: &str) -> Self {
         Self::Local(tempfile::tempdir().expect("a folder"))
     }
 
-    async fn http(test: &str) -> Self {
+    pub(crate) async fn http(test: &str) -> Self {
         Self::Http(weed::weed().await, format!("/suite/{test}"))
     }
 
-    async fn s3(test: &str) -> Self {
+    pub(crate) async fn s3(test: &str) -> Self {
         Self::S3(weed::weed().await, format!("suite/{test}"))
     }
 
@@ -39,6 +68,7 @@ impl Store {
             }
             Self::Http(weed, at) => weed.put(&format!("{at}/{name}"), content.to_vec()).await,
             Self::S3(weed, at) => weed.put(&format!("/buckets/{BUCKET}/{at}/{name}"), content.to_vec()).await,
+            Self::Sftp(server) | Self::Ftp(server) => server.put(name, content),
         }
     }
 
@@ -47,6 +77,8 @@ impl Store {
             Self::Local(folder) => Access::Local { path: folder.path().join(name) },
             Self::Http(weed, at) => weed::http(weed.filer, &format!("{at}/{name}")),
             Self::S3(weed, at) => weed::s3(weed.s3, &format!("{at}/{name}")),
+            Self::Sftp(server) => servers::sftp_access(server, name),
+            Self::Ftp(server) => Access::Ftp(servers::ftp(server.port, name)),
         }
     }
 
@@ -55,6 +87,7 @@ impl Store {
             Self::Local(folder) => Access::Local { path: PathBuf::from(folder.path()).join(name) },
             Self::Http(..) => panic!("http has no folders"),
             Self::S3(weed, at) => weed::s3(weed.s3, &format!("{at}/{name}/")),
+            Self::Sftp(_) | Self::Ftp(_) => self.access(name),
         }
     }
 }
@@ -114,8 +147,7 @@ async fn an_object_replaced_between_two_reads_is_a_conflict(store: Store) {
     store.put("b.zip", &sample(100_000)).await;
     let object = open_file(&store.access("b.zip"), &Options::default()).await.expect("opens");
     read(&object, 0, 1000).await.expect("reads");
-    // Time stamps of files have the grain of the kernel's tick.
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(store.grain()).await;
     let mut other = sample(100_000);
     other[500] ^= 1;
     store.put("b.zip", &other).await;
@@ -212,6 +244,18 @@ suite! {
         a_missing_object_is_named an_object_replaced_between_two_reads_is_a_conflict
         the_meter_counts_exactly_what_was_read a_bandwidth_limit_slows_reading_down;
     s3:
+        a_whole_object_reads_as_it_was_written any_range_reads_as_it_was_written
+        a_range_past_the_end_is_an_error an_empty_object_opens_and_reads_as_nothing
+        a_missing_object_is_named an_object_replaced_between_two_reads_is_a_conflict
+        the_meter_counts_exactly_what_was_read a_bandwidth_limit_slows_reading_down
+        a_folder_lists_and_opens_nested_names a_missing_folder_is_named;
+    sftp:
+        a_whole_object_reads_as_it_was_written any_range_reads_as_it_was_written
+        a_range_past_the_end_is_an_error an_empty_object_opens_and_reads_as_nothing
+        a_missing_object_is_named an_object_replaced_between_two_reads_is_a_conflict
+        the_meter_counts_exactly_what_was_read a_bandwidth_limit_slows_reading_down
+        a_folder_lists_and_opens_nested_names a_missing_folder_is_named;
+    ftp:
         a_whole_object_reads_as_it_was_written any_range_reads_as_it_was_written
         a_range_past_the_end_is_an_error an_empty_object_opens_and_reads_as_nothing
         a_missing_object_is_named an_object_replaced_between_two_reads_is_a_conflict

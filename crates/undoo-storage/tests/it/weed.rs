@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use undoo_storage::{Access, HttpAccess, S3Access, S3Credentials};
+use undoo_storage::{Access, HttpAccess, Provider, S3Access, S3Credentials};
 
 const KEY: (&str, &str) = ("undoo", "undoo-secret");
 /// A key that is valid but may not read [`BUCKET`].
@@ -103,6 +103,8 @@ pub(crate) fn s3_as_stranger(port: u16, key: &str) -> Access {
 
 pub(crate) fn s3_with(port: u16, key: &str, (id, secret): (&str, &str)) -> S3Access {
     S3Access {
+        provider: Provider::Aws,
+        path_style: None,
         bucket: BUCKET.into(),
         key: key.into(),
         endpoint: Some(format!("http://127.0.0.1:{port}")),

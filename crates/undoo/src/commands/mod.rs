@@ -4,6 +4,7 @@ mod convert;
 mod inspect;
 mod keep;
 mod restore;
+mod storage;
 mod undo;
 mod verify;
 
@@ -30,6 +31,7 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Release(arguments) => keep::release(&arguments, ui).await,
         Command::Report(arguments) => keep::report(&arguments, ui).await,
         Command::Purge(arguments) => keep::purge(&arguments, ui).await,
+        Command::Storage(arguments) => storage::run(&arguments).await,
         // Dispatched before: they have no person to talk to.
         Command::Mover | Command::CutoverAgent => Ok(()),
     }
