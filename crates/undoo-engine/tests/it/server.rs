@@ -17,7 +17,7 @@ use std::{
 };
 
 use sha1::Digest;
-use undoo_engine::pg::DatabaseAccess;
+use undoo_engine::pg::{DatabaseAccess, Tls};
 
 /// Password of every role that tests make.
 pub const PASSWORD: &str = "se'cr\\et";
@@ -237,6 +237,7 @@ impl Server {
             port: 5432,
             user: user.to_owned(),
             password: PASSWORD.into(),
+            tls: Tls::default(),
         }
     }
 
