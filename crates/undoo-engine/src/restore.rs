@@ -23,7 +23,7 @@ use crate::{
     load::{self, Load, Loaded, UnheldState, pace::Pace, read::Judge},
     order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Strategy, Target},
     outgoing::{self, HeldOutgoing},
-    pairs, pg, preflight,
+    pairs, pg, preflight, properties,
     record::{Record, State},
     stage::{self, Staged},
     swap,
@@ -32,6 +32,8 @@ use crate::{
 
 /// File of the restore's directory that lists what is held.
 pub const HELD: &str = "held.json";
+/// Threads that hash, link and fetch files.
+const FILE_THREADS: usize = 4;
 /// File of the restore's directory that holds its report.
 pub const REPORT: &str = "report.json";
 
@@ -165,6 +167,16 @@ pub async fn stage(
         downtime_ms: None,
     };
     home.create(&work.id)?;
+    // What stood in the way and was accepted; the cutover, which sees no plan, has to know.
+    let left_out: Vec<String> = plan
+        .cluster
+        .live
+        .iter()
+        .flat_map(|live| live.unsettable.iter().map(properties::Setting::code))
+        .collect();
+    if !left_out.is_empty() {
+        home.write(&work.id, swap::LEFT_OUT, &left_out)?;
+    }
     if let (Strategy::StopFirst { confirmed }, Some(_)) = (&work.options.strategy, &plan.cluster.live) {
         if *confirmed != work.target.database {
             return Err(not_confirmed(&work.target.database).into());
@@ -317,7 +329,7 @@ async fn stage_pair(
 
     audience.tell(Answer::Phase { phase: Phase::Verify });
     let client = staged.loader.connect(&staged.database).await?;
-    let counted = verify::count(&client, &loaded.rows).await?;
+    let counted = verify::count(&client, &loaded.rows, &loaded.skippable).await?;
     let stage = Arc::into_inner(stage).ok_or_else(|| {
         Problem::new(
             Kind::Internal,
@@ -387,6 +399,14 @@ fn held_by_the_backup(loaded: &Loaded, counted: &Counted) -> Vec<Finding> {
             "these constraints are left out; accept that, or use an earlier backup",
         ));
     }
+    if !loaded.skippable.is_empty() {
+        let tables: Vec<&str> = loaded.skippable.keys().map(String::as_str).collect();
+        findings.push(Finding::info(
+            "rows_skippable",
+            format!("the dump lets PostgreSQL skip rows that are there already: {}", tables.join(", ")),
+            "it was made with --on-conflict-do-nothing; that no row was lost is not proven for these tables",
+        ));
+    }
     if !counted.sequences_behind.is_empty() {
         findings.push(Finding::warning(
             "sequences_behind",
@@ -401,12 +421,12 @@ fn held_by_the_backup(loaded: &Loaded, counted: &Counted) -> Vec<Finding> {
 pub(crate) async fn fill(backup: Arc<Backup>, stage: Arc<Stage>, parts: Parts) -> Result<()> {
     blocking(move || {
         if parts == Parts::Database {
-            return stage.link_all();
+            return stage.link_all(FILE_THREADS);
         }
         match &backup.filestore {
-            FilestorePart::None => stage.link_all(),
+            FilestorePart::None => stage.link_all(FILE_THREADS),
             FilestorePart::Members(files) | FilestorePart::Directory(files) => {
-                filestore::parallel(files.len(), 4, |index| {
+                filestore::parallel(files.len(), FILE_THREADS, |index| {
                     let file = &files[index];
                     stage.place(&file.hash, file.size, || backup.open_file(file))
                 })
@@ -475,7 +495,8 @@ pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<Hel
         stage::clone_database(locked.server(), &staged, &clone, &access.user).await?;
         let tree = home.proof(&work.id).join("filestore").join(&clone);
         let (from, owner) = (home.parked(&work.id, Side::Restored), target.files_owner);
-        blocking(move || Stage::create(&tree, &from, owner, false)?.link_all()).await?;
+        // Hashed when they were staged.
+        blocking(move || Stage::create(&tree, &from, owner, true)?.link_all(FILE_THREADS)).await?;
     }
     Ok(held)
 }
@@ -549,7 +570,7 @@ pub async fn release(target: &Target, record: &Record) -> Result<(u64, u64)> {
 /// When database or filestore cannot be read.
 pub async fn verify_live(target: &Target) -> Result<Reconciliation> {
     let live = target.filestore_root.join(&target.database);
-    let (files, corrupt) = blocking(move || filestore::examine(&live, 4)).await?;
+    let (files, corrupt) = blocking(move || filestore::examine(&live, FILE_THREADS)).await?;
     let client = target.admin.connect(&target.database).await?;
     client
         .batch_execute("SET default_transaction_read_only = on")

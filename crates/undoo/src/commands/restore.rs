@@ -31,7 +31,8 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
     if !arguments.dry_run && !arguments.filestore_only {
         can_confirm(arguments.yes, ui)?;
     }
-    let place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
+    let mut place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
+    place.settle_owner(arguments.owner.as_deref()).await?;
     let work = assignment(arguments, &place)?;
     if arguments.dry_run {
         return dry_run(arguments, &place, work, ui).await;
