@@ -169,7 +169,6 @@ impl Properties {
             .collect())
     }
     /// Statements that give them to `database`.
-
     pub fn statements(&self, database: &str) -> String {
         let target = ident(database);
         let mut sql = String::new();
