@@ -7,7 +7,7 @@ use undoo_core::{Finding, Result};
 use crate::{
     order::Target,
     pg,
-    properties::{Properties, Setting},
+    properties::{Properties, SettingName},
 };
 
 /// Facts about the server and about the role that administers it.
@@ -59,7 +59,7 @@ pub struct LiveDatabase {
     /// Whether the admin role may make databases in it.
     pub tablespace_usable: bool,
     /// Settings that the admin role may not give to the restored database.
-    pub unsettable: Vec<Setting>,
+    pub unsettable: Vec<SettingName>,
     /// Who labelled it (`SECURITY LABEL ON DATABASE`).
     pub label_providers: Vec<String>,
     /// Prepared transactions in it, which would hold up the rename.

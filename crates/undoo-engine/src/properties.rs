@@ -21,18 +21,24 @@ use undoo_core::{Finding, Result};
 
 use crate::pg::{self, ident, literal};
 
-/// A setting of a database, for all roles or for one.
+/// Which setting of a database it is. Its value may be a secret, and is in no plan and no report.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Setting {
+pub struct SettingName {
     /// The role that it is for; `None` for all.
     pub role: Option<String>,
     /// Name of the parameter.
     pub name: String,
-    /// Its value, as the catalogue has it.
-    pub value: String,
 }
 
-impl std::fmt::Display for Setting {
+/// A setting of a database, for all roles or for one.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Setting {
+    which: SettingName,
+    /// As the catalogue has it.
+    value: String,
+}
+
+impl std::fmt::Display for SettingName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.role {
             Some(role) => write!(f, "{} of role \"{role}\"", self.name),
@@ -41,7 +47,7 @@ impl std::fmt::Display for Setting {
     }
 }
 
-impl Setting {
+impl SettingName {
     /// The code by which losing it is accepted.
     pub fn code(&self) -> String {
         match &self.role {
@@ -54,7 +60,8 @@ impl Setting {
     pub fn finding(&self, admin: &str) -> Finding {
         let remedy = match &self.role {
             Some(role) => format!(
-                "use a superuser, or grant \"{admin}\" ADMIN OPTION on {} and the parameter; accepted, it is left out",
+                "use a superuser, or grant \"{admin}\" ADMIN OPTION on {} and the parameter; accepted, it is \
+                 left out",
                 ident(role)
             ),
             None => format!(
@@ -123,7 +130,10 @@ impl Properties {
                 .filter_map(|row| {
                     let setting: String = row.get(1);
                     let (name, value) = setting.split_once('=')?;
-                    Some(Setting { role: row.get(0), name: name.to_owned(), value: value.to_owned() })
+                    Some(Setting {
+                        which: SettingName { role: row.get(0), name: name.to_owned() },
+                        value: value.to_owned(),
+                    })
                 })
                 .collect(),
             connection_limit: row.get(0),
@@ -132,10 +142,10 @@ impl Properties {
         })
     }
 
-    /// All but what someone accepted to lose, by [`Setting::code`].
+    /// All but what someone accepted to lose, by [`SettingName::code`].
     #[must_use]
     pub fn without(mut self, left_out: &[String]) -> Self {
-        self.settings.retain(|setting| !left_out.contains(&setting.code()));
+        self.settings.retain(|setting| !left_out.contains(&setting.which.code()));
         self
     }
 
@@ -143,7 +153,7 @@ impl Properties {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn unsettable(&self, server: &Client) -> Result<Vec<Setting>> {
+    pub async fn unsettable(&self, server: &Client) -> Result<Vec<SettingName>> {
         let doing = pg::failed("asking which settings may be copied");
         let version = "SELECT current_setting('server_version_num')::int / 10000";
         let major: i32 = server.query_one(version, &[]).await.map_err(&doing)?.get(0);
@@ -159,20 +169,21 @@ impl Properties {
              (s.role IS NULL OR r.oid = me.oid OR (NOT r.rolsuper AND me.rolcreaterole {admin})) \
              AND (coalesce(p.context = 'user', false) OR {granted})) ORDER BY s.number"
         );
-        let roles: Vec<Option<&str>> = self.settings.iter().map(|setting| setting.role.as_deref()).collect();
-        let names: Vec<&str> = self.settings.iter().map(|setting| setting.name.as_str()).collect();
+        let roles: Vec<Option<&str>> =
+            self.settings.iter().map(|setting| setting.which.role.as_deref()).collect();
+        let names: Vec<&str> = self.settings.iter().map(|setting| setting.which.name.as_str()).collect();
         let rows = server.query(&sql, &[&roles, &names]).await.map_err(&doing)?;
         Ok(rows
             .iter()
             .filter_map(|row| usize::try_from(row.get::<_, i64>(0)).ok()?.checked_sub(1))
-            .filter_map(|index| self.settings.get(index).cloned())
+            .filter_map(|index| Some(self.settings.get(index)?.which.clone()))
             .collect())
     }
     /// Statements that give them to `database`.
     pub fn statements(&self, database: &str) -> String {
         let target = ident(database);
         let mut sql = String::new();
-        for Setting { role, name, value } in &self.settings {
+        for Setting { which: SettingName { role, name }, value } in &self.settings {
             // Odoo's own role may set what it likes on its database, and these statements run with the
             // administrator's rights: neither name nor value may be more than a name and a value.
             let elements = if is_list(name) { elements(value) } else { None };

@@ -172,7 +172,7 @@ pub async fn stage(
         .cluster
         .live
         .iter()
-        .flat_map(|live| live.unsettable.iter().map(properties::Setting::code))
+        .flat_map(|live| live.unsettable.iter().map(properties::SettingName::code))
         .collect();
     if !left_out.is_empty() {
         home.write(&work.id, swap::LEFT_OUT, &left_out)?;
