@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 use undoo_core::{Finding, Result};
 
 use crate::{
+    home::Home,
     order::Target,
     pg,
     properties::{Properties, SettingName},
@@ -130,10 +131,11 @@ pub async fn examine(target: &Target) -> Result<Cluster> {
     })
 }
 
-/// The owner of the live database; `None` where there is none.
+/// The owner of the live database, or of one that a restore has dropped to make room; `None` where there
+/// is none.
 ///
 /// # Errors
-/// When the server does not answer.
+/// When the server does not answer, or what was kept cannot be read.
 pub async fn owner_of(target: &Target) -> Result<Option<String>> {
     let client = target.admin.connect("postgres").await?;
     let sql = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1";
@@ -141,7 +143,11 @@ pub async fn owner_of(target: &Target) -> Result<Option<String>> {
         .query_opt(sql, &[&target.database])
         .await
         .map_err(pg::failed("asking who owns the live database"))?;
-    Ok(row.map(|row| row.get(0)))
+    if let Some(row) = row {
+        return Ok(Some(row.get(0)));
+    }
+    let dropped = Home::of(&target.filestore_root).read_dropped::<Properties>(&target.database)?;
+    Ok(dropped.map(|dropped| dropped.owner().to_owned()))
 }
 
 async fn live(target: &Target, client: &Client, major: u32) -> Result<Option<LiveDatabase>> {

@@ -13,9 +13,9 @@ use crate::{
     blocking,
     filestore::{self, CorruptFile, Stage, store_fname},
     home::{Home, at, sync_directory},
+    lock::Locked,
     order::{Audience, Failure},
     restore::{self, Assignment},
-    swap,
 };
 
 /// Directory in the restore's own for files on their way.
@@ -42,10 +42,14 @@ pub struct Added {
 ///
 /// # Errors
 /// Those of the backup and of the file system. Files that were added before stay; they are whole.
-pub async fn add(work: &Assignment, backup: Arc<Backup>, audience: &dyn Audience) -> Result<Added, Failure> {
+pub async fn add(
+    _locked: &Locked,
+    work: &Assignment,
+    backup: Arc<Backup>,
+    audience: &dyn Audience,
+) -> Result<Added, Failure> {
     let target = &work.target;
     let home = Home::of(&target.filestore_root);
-    let _locked = swap::lock(target).await?;
     let plan = restore::plan(work, &backup, audience).await?;
     if let Some(failure) = Failure::of(&plan.findings, &work.options.accept) {
         return Err(failure);

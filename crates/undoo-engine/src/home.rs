@@ -60,19 +60,7 @@ impl Home {
     /// # Errors
     /// `Unavailable` when the file system refuses; the previous document then still stands.
     pub fn write<T: Serialize>(&self, id: &RestoreId, name: &str, document: &T) -> Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let directory = self.restore(id);
-        let path = directory.join(name);
-        let draft = directory.join(format!("{name}.new"));
-        let write = || -> io::Result<()> {
-            let mut file =
-                File::options().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
-            serde_json::to_writer_pretty(&mut file, document)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            sync_directory(&directory)
-        };
-        write().map_err(at("write", &path))
+        write(&self.restore(id), name, document)
     }
 
     /// Reads a document of the restore; `None` when it was never written.
@@ -80,21 +68,37 @@ impl Home {
     /// # Errors
     /// `Unavailable` when it cannot be read, `Invalid` when it is not what was written.
     pub fn read<T: DeserializeOwned>(&self, id: &RestoreId, name: &str) -> Result<Option<T>> {
-        let path = self.restore(id).join(name);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(at("read", &path)(error)),
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Problem::new(
-                Kind::Invalid,
-                "record_unreadable",
-                format!("{} is not a record of this version", path.display()),
-                "use the version of undoo that wrote it",
-            )
-            .caused_by(error)
-        })
+        read(&self.restore(id).join(name))
+    }
+
+    /// Keeps what belonged to a live database that is about to be dropped, until one of that name is live
+    /// again: longer than the restore that drops it, which may fail.
+    ///
+    /// # Errors
+    /// As [`Home::write`].
+    pub fn write_dropped<T: Serialize>(&self, database: &str, properties: &T) -> Result<()> {
+        write(&self.root, &dropped(database), properties)
+    }
+
+    /// What [`Home::write_dropped`] kept, if anything.
+    ///
+    /// # Errors
+    /// As [`Home::read`].
+    pub fn read_dropped<T: DeserializeOwned>(&self, database: &str) -> Result<Option<T>> {
+        read(&self.root.join(dropped(database)))
+    }
+
+    /// Forgets it; that there is nothing is fine.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file system refuses.
+    pub fn forget_dropped(&self, database: &str) -> Result<()> {
+        let path = self.root.join(dropped(database));
+        match fs::remove_file(&path) {
+            Ok(()) => sync_directory(&self.root).map_err(at("sync", &self.root)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(at("remove", &path)(error)),
+        }
     }
 
     /// Adds a line to the restore's journal; it is on disk when this returns.
@@ -137,6 +141,43 @@ impl Home {
     pub fn remove(&self, id: &RestoreId) -> Result<()> {
         remove_tree(&self.restore(id))
     }
+}
+
+/// The file for what a dropped database leaves. Its name may have anything in it, so it is in hexadecimal.
+fn dropped(database: &str) -> String {
+    format!("dropped-{}.json", hex::encode(database))
+}
+
+/// Writes a document into a directory, atomically and durably.
+fn write<T: Serialize>(directory: &Path, name: &str, document: &T) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = directory.join(name);
+    let draft = directory.join(format!("{name}.new"));
+    let write = || -> io::Result<()> {
+        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
+        serde_json::to_writer_pretty(&mut file, document)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        sync_directory(directory)
+    };
+    write().map_err(at("write", &path))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at("read", path)(error)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Problem::new(
+            Kind::Invalid,
+            "record_unreadable",
+            format!("{} is not a record of this version", path.display()),
+            "use the version of undoo that wrote it",
+        )
+        .caused_by(error)
+    })
 }
 
 /// What stands in a marker file.

@@ -11,6 +11,7 @@ pub mod filestore;
 pub mod health;
 pub mod home;
 pub mod load;
+pub mod lock;
 pub mod order;
 pub mod orders;
 pub mod outgoing;

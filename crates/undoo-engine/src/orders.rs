@@ -1,4 +1,4 @@
-//! The orders that a mover carries out, one for each run of it.
+//! The orders that a mover carries out, one after another, and what it keeps between them: the lock.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,13 @@ use crate::{
     cluster, files,
     health::{self, Patience},
     home::Home,
-    order::{Audience, Failure, Target},
+    lock::{Locked, Work},
+    order::{Audience, Failure, Strategy, Target},
     outgoing::HeldOutgoing,
     pairs,
     record::{self, Record, State},
     restore::{self, Assignment, Preparation},
-    source, swap,
+    source,
 };
 
 /// File of the restore's directory that holds its signed report.
@@ -26,7 +27,8 @@ const SIGNED_REPORT: &str = "report.signed.json";
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
-    /// Say what a restore would do; touch nothing. Answers a [`restore::Plan`].
+    /// Say what a restore would do; touch nothing. One that is to make room first takes the lock. Answers a
+    /// [`restore::Plan`].
     Plan {
         /// The backup.
         backup: StorageOrder,
@@ -56,6 +58,11 @@ pub enum Order {
         /// What is to be done.
         preparation: Preparation,
     },
+    /// Have the server write what was loaded to disk, while there is nothing else to do.
+    Flush {
+        /// The restore.
+        work: Assignment,
+    },
     /// Ask an Odoo for its login page. Answers a [`health::Answered`].
     Probe {
         /// Address, such as `http://undoo-proof:8069`.
@@ -69,6 +76,14 @@ pub enum Order {
     Accept {
         /// The restore.
         work: Assignment,
+    },
+    /// Let the target's lock go to the cutover of a restore, which is being started; see
+    /// [`Locked::hand_over`].
+    HandOver {
+        /// The target.
+        target: Target,
+        /// The restore.
+        id: RestoreId,
     },
     /// Take a staged restore back.
     Discard {
@@ -155,58 +170,109 @@ pub struct UndoPlan {
     pub written: Vec<pairs::WrittenSince>,
 }
 
-/// Carries out an order.
-///
-/// # Errors
-/// Those of the order.
-pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<Value, Failure> {
-    let options = undoo_storage::Options::default();
-    Ok(match order {
-        Order::Plan { backup, work } => {
-            let backup = source::open(&backup.0, &options).await?;
-            value(&restore::plan_with_dump(&work, &backup, audience).await?)?
-        }
-        Order::Stage { backup, name, work } => {
-            let backup = source::open(&backup.0, &options).await?;
-            value(&restore::stage(&work, &name, backup, audience).await?)?
-        }
-        Order::AddFiles { backup, work } => {
-            let backup = source::open(&backup.0, &options).await?;
-            value(&files::add(&work, backup, audience).await?)?
-        }
-        Order::Prepare { work, preparation } => value(&restore::prepare(&work, &preparation).await?)?,
-        Order::Probe { base, database, patience } => {
-            value(&health::login_page(&base, &database, patience).await?)?
-        }
-        Order::Accept { work } => {
-            restore::accept(&work).await?;
-            Value::Null
-        }
-        Order::Discard { target, id } => {
-            restore::discard(&target, &id).await?;
-            Value::Null
-        }
-        Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
-        Order::List { target } => value(&list(&target)?)?,
-        Order::KeepReport { target, id, report } => {
-            Home::of(&target.filestore_root).write(&id, SIGNED_REPORT, &report)?;
-            Value::Null
-        }
-        Order::Report { target, id } => signed_report(&target, id)?,
-        Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
-        Order::Purge { target, id } => value(&purge(&target, id).await?)?,
-        Order::Databases { target } => value(&databases(&target).await?)?,
-        Order::Sessions { target } => {
-            let server = target.admin.connect("postgres").await?;
-            let sessions = cluster::sessions(&target.database, &server).await?;
-            value(&sessions.into_iter().filter_map(|session| session.address).collect::<Vec<_>>())?
-        }
-        Order::Release { target } => {
-            let record = newest(&target)?;
-            let (mails, crons) = restore::release(&target, &record).await?;
-            json!({ "mails": mails, "crons": crons })
-        }
-    })
+/// The orders of one caller. From the first one that changes something on a target, the target's lock is
+/// held until the session is dropped, or hands it over.
+#[derive(Default)]
+pub struct Session {
+    locked: Option<Locked>,
+}
+
+impl Session {
+    /// Carries out an order. When this is dropped before it is ready, the order is cancelled, and what it
+    /// has staged stays for [`Order::Discard`] or the next run.
+    ///
+    /// # Errors
+    /// Those of the order; `Conflict` when somebody else is at work on the target.
+    pub async fn carry_out(&mut self, order: Order, audience: &dyn Audience) -> Result<Value, Failure> {
+        let options = undoo_storage::Options::default();
+        Ok(match order {
+            Order::Plan { backup, work } => {
+                if matches!(work.options.strategy, Strategy::StopFirst { .. }) {
+                    // Odoo is stopped next: not for a restore that is refused then.
+                    self.lock(&work.target, Work::Restore(work.id)).await?;
+                }
+                let backup = source::open(&backup.0, &options).await?;
+                value(&restore::plan_with_dump(&work, &backup, audience).await?)?
+            }
+            Order::Stage { backup, name, work } => {
+                let locked = self.lock(&work.target, Work::Restore(work.id)).await?;
+                let backup = source::open(&backup.0, &options).await?;
+                value(&restore::stage(locked, &work, &name, backup, audience).await?)?
+            }
+            Order::AddFiles { backup, work } => {
+                let locked = self.lock(&work.target, Work::Restore(work.id)).await?;
+                let backup = source::open(&backup.0, &options).await?;
+                value(&files::add(locked, &work, backup, audience).await?)?
+            }
+            Order::Prepare { work, preparation } => {
+                let locked = self.lock(&work.target, Work::Restore(work.id)).await?;
+                value(&restore::prepare(locked, &work, &preparation).await?)?
+            }
+            Order::Flush { work } => {
+                restore::flush(self.lock(&work.target, Work::Restore(work.id)).await?).await?;
+                Value::Null
+            }
+            Order::Probe { base, database, patience } => {
+                value(&health::login_page(&base, &database, patience).await?)?
+            }
+            Order::Accept { work } => {
+                restore::accept(self.lock(&work.target, Work::Restore(work.id)).await?, &work).await?;
+                Value::Null
+            }
+            Order::HandOver { target, id } => {
+                self.lock(&target, Work::Restore(id)).await?;
+                if let Some(locked) = self.take_lock() {
+                    locked.hand_over(id).await?;
+                }
+                Value::Null
+            }
+            Order::Discard { target, id } => {
+                restore::discard(self.lock(&target, Work::Restore(id)).await?, &target, &id).await?;
+                Value::Null
+            }
+            Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
+            Order::List { target } => value(&list(&target)?)?,
+            Order::KeepReport { target, id, report } => {
+                Home::of(&target.filestore_root).write(&id, SIGNED_REPORT, &report)?;
+                Value::Null
+            }
+            Order::Report { target, id } => signed_report(&target, id)?,
+            Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
+            Order::Purge { target, id } => {
+                self.lock(&target, Work::Purge).await?;
+                value(&purge(&target, id).await?)?
+            }
+            Order::Databases { target } => value(&databases(&target).await?)?,
+            Order::Sessions { target } => {
+                let server = target.admin.connect("postgres").await?;
+                let sessions = cluster::sessions(&target.database, &server).await?;
+                value(&sessions.into_iter().filter_map(|session| session.address).collect::<Vec<_>>())?
+            }
+            Order::Release { target } => {
+                let record = newest(&target)?;
+                let (mails, crons) = restore::release(&target, &record).await?;
+                json!({ "mails": mails, "crons": crons })
+            }
+        })
+    }
+
+    /// The lock that the orders so far have taken. The session has none then.
+    pub fn take_lock(&mut self) -> Option<Locked> {
+        self.locked.take()
+    }
+
+    /// The target's lock, taken now if the session does not have it.
+    async fn lock(&mut self, target: &Target, work: Work) -> Result<&Locked> {
+        let held = match self.locked.take() {
+            Some(locked) if locked.holds(target).await => locked,
+            // The old one is let go first: it may be for the same database on a session that is lost.
+            lost => {
+                drop(lost);
+                Locked::take(target, work).await?
+            }
+        };
+        Ok(self.locked.insert(held))
+    }
 }
 
 fn value(answer: &impl Serialize) -> Result<Value> {
@@ -313,7 +379,6 @@ async fn plan_undo(target: &Target) -> Result<UndoPlan> {
 
 async fn purge(target: &Target, id: Option<RestoreId>) -> Result<Vec<RestoreId>> {
     let home = Home::of(&target.filestore_root);
-    let _locked = swap::lock(target).await?;
     let Some(id) = id else {
         let purged = pairs::purge_expired(target, &home, jiff::Timestamp::now()).await?;
         return Ok(purged.into_iter().map(|record| record.id).collect());

@@ -142,6 +142,11 @@ impl Properties {
         })
     }
 
+    /// Who shall own the database that gets them.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
     /// All but what someone accepted to lose, by [`SettingName::code`].
     #[must_use]
     pub fn without(mut self, left_out: &[String]) -> Self {

@@ -1,13 +1,15 @@
 //! One restore up to the cutover: plan, stage, verify; then prepare for the proof, and accept it.
 //!
-//! Each function is one order to a mover. Between them the target's record says where things stand;
-//! until the cutover nothing that is live has been touched, and [`discard`] takes everything back.
+//! Each function is one order to a mover, under the target's lock, which the mover keeps between them.
+//! The target's record says where things stand; until the cutover nothing that is live has been touched,
+//! and [`discard`] takes everything back.
 
 use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::error::SqlState;
 use undoo_archive::{
     backup::{Backup, Inspection},
     filestore::FilestorePart,
@@ -21,9 +23,11 @@ use crate::{
     filestore::{self, Hash, Stage},
     home::{Home, Marker, mark},
     load::{self, Load, Loaded, UnheldState, pace::Pace, read::Judge},
+    lock::Locked,
     order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Strategy, Target},
     outgoing::{self, HeldOutgoing},
-    pairs, pg, preflight, properties,
+    pairs, pg, preflight,
+    properties::Properties,
     record::{Record, State},
     stage::{self, Staged},
     swap,
@@ -103,8 +107,20 @@ pub async fn plan(work: &Assignment, backup: &Arc<Backup>, audience: &dyn Audien
     let cluster = cluster::examine(&work.target).await?;
     let mut findings = inspection.findings.clone();
     findings.extend(cluster.findings(&work.target));
+    if cluster.live.is_none() {
+        findings.extend(not_copied_from_dropped(&work.target).await?);
+    }
     findings.extend(preflight::findings(work, backup, &inspection, &cluster)?);
     Ok(Plan { backup: inspection, cluster, findings })
+}
+
+/// What an earlier restore kept of a live database that it dropped, and the role may not give to another.
+async fn not_copied_from_dropped(target: &Target) -> Result<Vec<Finding>> {
+    let kept = Home::of(&target.filestore_root).read_dropped::<Properties>(&target.database)?;
+    let Some(kept) = kept else { return Ok(Vec::new()) };
+    let server = target.admin.connect("postgres").await?;
+    let unsettable = kept.unsettable(&server).await?;
+    Ok(unsettable.iter().map(|setting| setting.finding(&target.admin.user)).collect())
 }
 
 /// What [`plan`] says, and every finding of the dump too, which is read to its end for that.
@@ -131,6 +147,7 @@ pub async fn plan_with_dump(
 /// With everything taken back; the live pair was not touched. A run that is killed leaves a record that
 /// the next run clears away.
 pub async fn stage(
+    _locked: &Locked,
     work: &Assignment,
     name: &str,
     backup: Arc<Backup>,
@@ -138,8 +155,6 @@ pub async fn stage(
 ) -> Result<Report, Failure> {
     let began = Instant::now();
     let home = Home::of(&work.target.filestore_root);
-    // Held to the end: nobody else stages, purges or cuts over on this target meanwhile.
-    let _locked = swap::lock(&work.target).await?;
     // First, since what died may hold the room that the plan looks for.
     pairs::sweep(&work.target, &home).await?;
     let plan = match work.options.strategy {
@@ -166,28 +181,31 @@ pub async fn stage(
         undo_window_hours: work.options.undo_window_hours,
         downtime_ms: None,
     };
-    home.create(&work.id)?;
-    // What stood in the way and was accepted; the cutover, which sees no plan, has to know.
-    let left_out: Vec<String> = plan
-        .cluster
-        .live
-        .iter()
-        .flat_map(|live| live.unsettable.iter().map(properties::SettingName::code))
-        .collect();
-    if !left_out.is_empty() {
-        home.write(&work.id, swap::LEFT_OUT, &left_out)?;
-    }
-    if let (Strategy::StopFirst { confirmed }, Some(_)) = (&work.options.strategy, &plan.cluster.live) {
-        if *confirmed != work.target.database {
-            return Err(not_confirmed(&work.target.database).into());
+    match (&work.options.strategy, &plan.cluster.live) {
+        (Strategy::StopFirst { confirmed }, Some(_)) => {
+            if *confirmed != work.target.database {
+                return Err(not_confirmed(&work.target.database).into());
+            }
+            home.create(&work.id)?;
+            // What belongs to the name goes with the database: it is kept for the one to come, by this
+            // restore or, if it fails, by another.
+            let properties = swap::properties_of_live(&work.target).await?;
+            home.write_dropped(&work.target.database, &properties)?;
+            home.write(&work.id, swap::PROPERTIES, &properties)?;
+            record.replaced_oid = None;
+            record.write(&home)?;
+            stage::drop_live(&work.target, confirmed).await?;
         }
-        // What belongs to the name goes with the database: it is kept for the one to come.
-        let properties = swap::properties_of_live(&work.target).await?;
-        home.write(&work.id, swap::PROPERTIES, &properties)?;
-        record.replaced_oid = None;
-        record.write(&home)?;
-        stage::drop_live(&work.target, confirmed).await?;
+        (_, Some(_)) => home.create(&work.id)?,
+        (_, None) => {
+            home.create(&work.id)?;
+            if let Some(properties) = home.read_dropped::<Properties>(&work.target.database)? {
+                home.write(&work.id, swap::PROPERTIES, &properties)?;
+            }
+        }
     }
+    // The cutover sees neither plan nor options, and has to know what was accepted to be lost.
+    home.write(&work.id, swap::LEFT_OUT, &work.options.accept)?;
     record.write(&home)?;
     match stage_pair(work, &home, &mut record, &plan, backup, audience).await {
         Ok(staged) => {
@@ -214,20 +232,9 @@ pub async fn stage(
                     ),
                 });
             }
-            Err(after_drop(failure, work))
+            Err(failure)
         }
     }
-}
-
-/// After `stop_first` a failure leaves no live database: that has to be said before anything else.
-fn after_drop(mut failure: Failure, work: &Assignment) -> Failure {
-    if matches!(work.options.strategy, Strategy::StopFirst { .. }) {
-        failure.problem.remedy = format!(
-            "database \"{}\" was dropped first, as confirmed: Odoo has none until a restore succeeds; {}",
-            work.target.database, failure.problem.remedy
-        );
-    }
-    failure
 }
 
 fn not_confirmed(database: &str) -> Problem {
@@ -460,14 +467,27 @@ pub struct Preparation {
     pub clone: bool,
 }
 
+/// The record of a pair that is staged and still there: a lock that was lost with its session may have let
+/// another run in, which has swept the pair away.
+fn staged(home: &Home, work: &Assignment) -> Result<Record> {
+    Record::read(home, &work.id)?.filter(|record| record.state == State::Staged).ok_or_else(|| {
+        Problem::new(
+            Kind::Conflict,
+            "staged_pair_gone",
+            format!("the staged pair of restore {} was taken back by another run of undoo", work.id),
+            "the live system is untouched; run it again when that one is done",
+        )
+    })
+}
+
 /// Prepares a staged database and clones it for the proof.
 ///
 /// # Errors
 /// When the server or the file system refuses. The restore can then be discarded.
-pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<HeldOutgoing> {
+pub async fn prepare(locked: &Locked, work: &Assignment, preparation: &Preparation) -> Result<HeldOutgoing> {
     let target = &work.target;
     let home = Home::of(&target.filestore_root);
-    let locked = swap::lock(target).await?;
+    let mut record = staged(&home, work)?;
     let staged = pair::parked_database(&work.id, Side::Restored);
     let access = stage::loader_access(target, &work.id, &work.loader_password).await?;
     let held = {
@@ -486,10 +506,8 @@ pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<Hel
     held_before.extend(held);
     let held = held_before;
     home.write(&work.id, HELD, &held)?;
-    if let Some(mut record) = Record::read(&home, &work.id)? {
-        record.intent = Some(preparation.intent);
-        record.write(&home)?;
-    }
+    record.intent = Some(preparation.intent);
+    record.write(&home)?;
     if preparation.clone {
         let clone = pair::proof_database(&work.id);
         stage::clone_database(locked.server(), &staged, &clone, &access.user).await?;
@@ -501,14 +519,26 @@ pub async fn prepare(work: &Assignment, preparation: &Preparation) -> Result<Hel
     Ok(held)
 }
 
+/// Writes what was loaded to disk. To drop the clone, [`accept`] needs a checkpoint, and would wait for all
+/// of that; while Odoo boots it costs nobody any time. Where the role may not ask for one, it does wait.
+///
+/// # Errors
+/// When the server refuses for another reason than rights.
+pub async fn flush(locked: &Locked) -> Result<()> {
+    match locked.server().batch_execute("CHECKPOINT").await {
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
+        outcome => outcome.map_err(pg::failed("writing what was loaded to disk")),
+    }
+}
+
 /// Takes the proof's clone away and hands the staged tables to Odoo's role: the pair is ready to go live.
 ///
 /// # Errors
 /// When the server or the file system refuses.
-pub async fn accept(work: &Assignment) -> Result<()> {
+pub async fn accept(locked: &Locked, work: &Assignment) -> Result<()> {
     let target = &work.target;
     let home = Home::of(&target.filestore_root);
-    let locked = swap::lock(target).await?;
+    staged(&home, work)?;
     stage::drop_database(locked.server(), target, &pair::proof_database(&work.id)).await?;
     crate::home::remove_tree(&home.proof(&work.id))?;
     let report: Option<Report> = home.read(&work.id, REPORT)?;
@@ -520,9 +550,8 @@ pub async fn accept(work: &Assignment) -> Result<()> {
 ///
 /// # Errors
 /// `Conflict` when it is past staging.
-pub async fn discard(target: &Target, id: &RestoreId) -> Result<()> {
+pub async fn discard(_locked: &Locked, target: &Target, id: &RestoreId) -> Result<()> {
     let home = Home::of(&target.filestore_root);
-    let _locked = swap::lock(target).await?;
     let Some(mut record) = Record::read(&home, id)? else { return home.remove(id) };
     if !matches!(record.state, State::Staging | State::Staged) {
         return Err(Problem::new(

@@ -152,7 +152,7 @@ pub async fn follow(docker: &Docker, id: &str, mut on_line: impl FnMut(&str) + S
     Ok(end)
 }
 
-/// Removes an agent that has ended. That it is gone already is fine.
+/// Removes an agent, or another container of ours, that has ended. That it is gone already is fine.
 ///
 /// # Errors
 /// `agent_running` if it still works.

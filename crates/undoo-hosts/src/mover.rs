@@ -1,21 +1,22 @@
 //! The mover: the data plane in a throw-away container beside the environment.
 //!
-//! Its order goes in on standard input and its answers come out as lines; secrets are nowhere else. It
+//! Orders go in on standard input, a line for each, and answers come out as lines; secrets are nowhere
+//! else. It lives until its input is closed, which is also what happens when its caller is killed. It
 //! parses what strangers wrote, so it gets the rights to own and link files and no others, a root file
 //! system that it cannot write, and never Docker's socket.
 
-use std::{pin::Pin, time::Duration};
+use std::{ops::ControlFlow, pin::Pin, time::Duration};
 
 use bollard::{
     container::{AttachContainerResults, LogOutput},
+    errors::Error as EngineError,
     models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkConnectRequest},
 };
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
 use undoo_core::{Kind, Problem, Result};
 
-pub use crate::scratch::ContainerEnd;
+pub use crate::scratch::{ContainerEnd, last_lines};
 use crate::{
     binary,
     docker::{Docker, problem},
@@ -82,44 +83,155 @@ impl MoverSpec {
     }
 }
 
-/// Runs a mover to its end: gives it `order`, hands each line of its standard output to `on_line`.
-///
-/// The answer holds the exit code, whatever it is, and the last 64 KiB of standard error. When `cancel`
-/// fires, the mover gets SIGTERM and a grace of 20 s, its last lines are still handed over, and the
-/// answer is the problem `cancelled`. The container is removed in every case.
-///
-/// # Errors
-/// Those of the engine, `container_line_too_long`, `mover_out_of_memory`, `cancelled`.
-pub async fn run(
-    docker: &Docker,
-    spec: &MoverSpec,
-    binary_volume: &str,
-    order: &[u8],
-    mut on_line: impl FnMut(&str) + Send,
-    cancel: &CancellationToken,
-) -> Result<ContainerEnd> {
-    let scratch = create(docker, spec, binary_volume, Role::Mover).await?;
-    let end = converse(docker, &scratch, order, &mut on_line, cancel).await;
-    let removed = scratch.remove().await;
-    let end = end?;
-    removed?;
-    if cancel.is_cancelled() {
-        return Err(Problem::new(Kind::Cancelled, "cancelled", "The work was cancelled.", ""));
+/// A mover that runs and takes one order after another. Its container is removed when this is dropped, if
+/// the runtime lives on; better call [`Mover::close`].
+pub struct Mover {
+    docker: Docker,
+    scratch: Scratch,
+    memory_limit: Option<u64>,
+    input: Pin<Box<dyn AsyncWrite + Send>>,
+    output: Pin<Box<dyn Stream<Item = Result<LogOutput, EngineError>> + Send>>,
+    lines: LineSplitter,
+    errors: Tail,
+}
+
+impl Mover {
+    /// Starts a mover as `spec` says.
+    ///
+    /// # Errors
+    /// Those of the engine; nothing is left then.
+    pub async fn start(docker: &Docker, spec: &MoverSpec, binary_volume: &str) -> Result<Self> {
+        let scratch = create(docker, spec, binary_volume, Role::Mover).await?;
+        let AttachContainerResults { output, input } = scratch.attach().await?;
+        scratch.start().await?;
+        Ok(Self {
+            docker: docker.clone(),
+            scratch,
+            memory_limit: spec.memory_limit,
+            input,
+            output,
+            lines: LineSplitter::default(),
+            errors: Tail::new(Tail::USUAL),
+        })
     }
-    if end.oom_killed {
-        return Err(Problem::new(
-            Kind::Unavailable,
-            "mover_out_of_memory",
-            match spec.memory_limit {
-                Some(limit) => {
-                    format!("The mover was killed because it reached its memory limit of {limit} bytes.")
+
+    /// Gives it an order (without a line end in it), and hands each line of its standard output to
+    /// `on_line` until that breaks: the line was the answer's last.
+    ///
+    /// After an error, or when this was dropped before it was ready, the mover takes no further order:
+    /// [`Mover::cancel`] it.
+    ///
+    /// # Errors
+    /// Those of the engine, `container_line_too_long`; `mover_out_of_memory` or `mover_died` with the end
+    /// of its standard error, when it ended before it had answered.
+    pub async fn order(
+        &mut self,
+        order: &[u8],
+        mut on_line: impl FnMut(&str) -> ControlFlow<()> + Send,
+    ) -> Result<()> {
+        let Self { scratch, input, output, lines, errors, .. } = self;
+        let feed = async {
+            input.write_all(order).await?;
+            input.write_all(b"\n").await?;
+            input.flush().await
+        };
+        let listen = async {
+            let mut answered = false;
+            while let Some(chunk) = output.next().await {
+                hear(scratch, chunk, lines, errors, &mut |line| answered |= on_line(line).is_break())?;
+                if answered {
+                    return Ok(true);
                 }
-                None => "The mover was killed because the server ran out of memory.".to_owned(),
-            },
-            "Raise the limit, or free memory on the server; nothing live was touched by this.",
-        ));
+            }
+            lines.finish(&mut |line| answered |= on_line(line).is_break());
+            Ok::<_, Problem>(answered)
+        };
+        // Fed while its answers are read: neither side may wait for the other with a full pipe.
+        let mut listen = std::pin::pin!(listen);
+        let answered = tokio::select! {
+            answered = &mut listen => answered?,
+            fed = feed => {
+                // A mover that ended before it had read everything says why by its exit code.
+                if let Err(error) = fed {
+                    tracing::debug!(%error, "the mover did not take its whole order");
+                }
+                listen.await?
+            }
+        };
+        if answered {
+            return Ok(());
+        }
+        let end = scratch::wait(&self.docker, &self.scratch.id).await?;
+        let errors = std::mem::replace(&mut self.errors, Tail::new(Tail::USUAL));
+        Err(self.died(&ContainerEnd { output: errors.into_text(), ..end }))
     }
-    Ok(end)
+
+    /// Asks it to end (SIGTERM), whatever it does, with a grace of 20 s. What it still says is handed over.
+    /// The container is removed in every case.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn cancel(mut self, mut on_line: impl FnMut(&str) + Send) -> Result<()> {
+        let listen = async {
+            while let Some(chunk) = self.output.next().await {
+                hear(&self.scratch, chunk, &mut self.lines, &mut self.errors, &mut on_line)?;
+            }
+            self.lines.finish(&mut on_line);
+            Ok::<_, Problem>(())
+        };
+        let (stopped, heard) = tokio::join!(scratch::stop(&self.docker, &self.scratch.id, GRACE), listen);
+        self.scratch.remove().await?;
+        stopped.and(heard)
+    }
+
+    /// Ends and removes a mover that has nothing to do.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn close(mut self) -> Result<()> {
+        if let Err(error) = self.input.shutdown().await {
+            tracing::debug!(%error, "the mover's input was closed already");
+        }
+        self.scratch.remove().await
+    }
+
+    fn died(&self, end: &ContainerEnd) -> Problem {
+        if end.oom_killed {
+            return Problem::new(
+                Kind::Unavailable,
+                "mover_out_of_memory",
+                match self.memory_limit {
+                    Some(limit) => {
+                        format!("The mover was killed because it reached its memory limit of {limit} bytes.")
+                    }
+                    None => "The mover was killed because the server ran out of memory.".to_owned(),
+                },
+                "Raise the limit, or free memory on the server; nothing live was touched by this.",
+            );
+        }
+        Problem::new(
+            Kind::Unavailable,
+            "mover_died",
+            format!("the mover ended with {} before its work was done: {}", end.exit_code, end.last_lines()),
+            "the live system is untouched; run it again",
+        )
+    }
+}
+
+/// Takes a chunk of what a mover says.
+fn hear(
+    scratch: &Scratch,
+    chunk: Result<LogOutput, EngineError>,
+    lines: &mut LineSplitter,
+    errors: &mut Tail,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<()> {
+    match chunk.map_err(|error| problem(error, || format!("reading from {}", scratch.name)))? {
+        LogOutput::StdOut { message } | LogOutput::Console { message } => lines.push(&message, on_line)?,
+        LogOutput::StdErr { message } => errors.push(&message),
+        LogOutput::StdIn { .. } => {}
+    }
+    Ok(())
 }
 
 /// Creates (does not start) a container that runs the binary.
@@ -213,57 +325,7 @@ pub(crate) async fn connect(docker: &Docker, network: &str, container: &str, ali
         .map_err(|error| problem(error, || format!("connecting {container} to the network {network}")))
 }
 
-async fn converse(
-    docker: &Docker,
-    scratch: &Scratch,
-    order: &[u8],
-    on_line: &mut (dyn FnMut(&str) + Send),
-    cancel: &CancellationToken,
-) -> Result<ContainerEnd> {
-    let AttachContainerResults { mut output, input } = scratch.attach().await?;
-    scratch.start().await?;
-    let over = CancellationToken::new();
-    // Fed while its answers are read: neither side may wait for the other with a full pipe.
-    let feed = async {
-        tokio::select! {
-            // A mover that ended before it had read everything says why by its exit code.
-            fed = feed(input, order) => if let Err(error) = fed {
-                tracing::debug!(%error, "the mover did not take its whole order");
-            },
-            () = over.cancelled() => {}
-        }
-    };
-    let listen = async {
-        let _guard = over.clone().drop_guard();
-        let mut lines = LineSplitter::default();
-        let mut errors = Tail::new(Tail::USUAL);
-        while let Some(chunk) = output.next().await {
-            match chunk.map_err(|error| problem(error, || format!("reading from {}", scratch.name)))? {
-                LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                    lines.push(&message, &mut |line| on_line(line))?;
-                }
-                LogOutput::StdErr { message } => errors.push(&message),
-                LogOutput::StdIn { .. } => {}
-            }
-        }
-        lines.finish(&mut |line| on_line(line));
-        Ok(errors)
-    };
-    let watch = async {
-        tokio::select! {
-            () = cancel.cancelled() => scratch::stop(docker, &scratch.id, GRACE).await,
-            () = over.cancelled() => Ok(()),
-        }
-    };
-    let ((), heard, watched) = tokio::join!(feed, listen, watch);
-    let errors: Tail = heard?;
-    watched?;
-    let mut end = scratch::wait(docker, &scratch.id).await?;
-    end.output = errors.into_text();
-    Ok(end)
-}
-
-/// Writes the order and closes.
+/// Writes an agent's one order and closes.
 pub(crate) async fn feed(mut input: Pin<Box<dyn AsyncWrite + Send>>, order: &[u8]) -> std::io::Result<()> {
     input.write_all(order).await?;
     input.shutdown().await

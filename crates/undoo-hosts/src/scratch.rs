@@ -33,6 +33,19 @@ pub struct ContainerEnd {
     pub output: String,
 }
 
+impl ContainerEnd {
+    /// The last lines of the output, for a message.
+    pub fn last_lines(&self) -> String {
+        last_lines(&self.output)
+    }
+}
+
+/// The end of a log, for a message.
+pub fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
+}
+
 /// A container of ours that goes when this goes.
 pub(crate) struct Scratch {
     docker: Docker,

@@ -20,6 +20,7 @@ use undoo_core::{Kind, Problem, Result};
 
 use crate::{
     docker::{Docker, is_unchanged, problem},
+    labels::LABEL_ROLE,
     scratch,
     target::{
         ComposeService, Mount, OdooContainer, all_containers, compose_service, inspect, is_running, mounts,
@@ -185,7 +186,7 @@ impl Holder {
 }
 
 /// The other containers that can write to the filestore of this Odoo, stopped ones included: a second
-/// Odoo, a gevent process, a backup job.
+/// Odoo, a gevent process, a backup job. Our own are not among them.
 ///
 /// # Errors
 /// Those of the engine.
@@ -199,6 +200,9 @@ pub async fn containers_holding_filestore(docker: &Docker, odoo: &OdooContainer)
         }
         // It may have gone away since it was listed.
         let Ok(found) = docker.engine().inspect_container(&id, None).await else { continue };
+        if is_ours(&found) {
+            continue;
+        }
         let others = mounts(docker, &found).await?;
         if others.iter().any(|other| other.rw && overlaps(own, own_path.as_ref(), other)) {
             holders.push(Holder::of(&found));
@@ -206,6 +210,12 @@ pub async fn containers_holding_filestore(docker: &Docker, odoo: &OdooContainer)
     }
     holders.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(holders)
+}
+
+/// Movers have the filestore too. They are no service: nobody stops them for a cutover.
+fn is_ours(found: &ContainerInspectResponse) -> bool {
+    let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+    labels.is_some_and(|labels| labels.contains_key(LABEL_ROLE))
 }
 
 fn overlaps(own: &Mount, own_path: Option<&PathBuf>, other: &Mount) -> bool {

@@ -11,6 +11,7 @@ use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 use undoo_engine::{
     health::{self, Patience},
     home::Home,
+    lock::{Locked, Work},
     order::{Answer, Audience, Failure, Target},
     record::{Record, State},
     swap::{Services, Swap},
@@ -38,6 +39,8 @@ pub struct AgentOrder {
     pub to: Side,
     /// Whether an unhealthy Odoo makes it swap back.
     pub auto_rollback: bool,
+    /// Whether the restore's mover holds the target's lock and hands it over to us.
+    pub handed_over: bool,
     /// The Odoo container.
     pub odoo: String,
     /// The port that Odoo listens on in it.
@@ -82,6 +85,12 @@ pub async fn run() -> ExitCode {
 
 async fn cut_over(ui: &Ui) -> Result<Record> {
     let order: AgentOrder = mover::read_order().await?;
+    // Before anything else: whoever hands it over waits for that.
+    let locked = if order.handed_over {
+        Locked::take_over(&order.target, order.id).await?
+    } else {
+        Locked::take(&order.target, Work::Cutover(order.id)).await?
+    };
     let home = Home::of(&order.target.filestore_root);
     let mut record = Record::read(&home, &order.id)?.ok_or_else(|| {
         Problem::new(
@@ -114,7 +123,7 @@ async fn cut_over(ui: &Ui) -> Result<Record> {
         auto_rollback: order.auto_rollback,
         checkpoint: &|_, _| Ok(()),
     };
-    swap.make_live(&mut record, order.to).await?;
+    swap.make_live(&locked, &mut record, order.to).await?;
     Ok(record)
 }
 

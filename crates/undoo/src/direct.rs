@@ -2,24 +2,34 @@
 
 use std::{path::Path, time::Duration};
 
-use tokio::process::Command;
+use serde_json::Value;
+use tokio::{process::Command, sync::Mutex};
 use undoo_core::{Kind, Problem, Result};
 use undoo_engine::{
     cluster,
     health::{self, Patience},
     home::Home,
-    order::Target,
+    lock::{Locked, Work},
+    order::{Failure, Target},
+    orders::{Order, Session},
     pg::DatabaseAccess,
     record::Record,
     swap::{Services, Swap},
 };
 
-use crate::{cli::TargetArgs, place::Cutover, ui::Ui};
+use crate::{
+    cli::TargetArgs,
+    interrupt::{cancelled, interrupted},
+    place::Cutover,
+    ui::Ui,
+};
 
 /// A database server and a directory.
 pub struct DirectPlace {
     target: Target,
     services: Commands,
+    /// The orders of this process, and between them the target's lock.
+    session: Mutex<Session>,
 }
 
 struct Commands {
@@ -80,7 +90,7 @@ impl DirectPlace {
             url: args.odoo_url.clone(),
             database,
         };
-        Ok(Self { target, services })
+        Ok(Self { target, services, session: Mutex::default() })
     }
 
     /// The target.
@@ -105,6 +115,26 @@ impl DirectPlace {
         Ok(())
     }
 
+    /// Has an order carried out. Ctrl-C cancels it.
+    ///
+    /// # Errors
+    /// Those of the order.
+    pub async fn order(&self, order: Order, ui: &Ui) -> Result<Value, Failure> {
+        let mut session = self.session.lock().await;
+        tokio::select! {
+            outcome = session.carry_out(order, ui) => outcome,
+            () = interrupted() => Err(cancelled().into()),
+        }
+    }
+
+    /// Starts Odoo again, where it was stopped to make room and that was for nothing.
+    ///
+    /// # Errors
+    /// Those of the start command.
+    pub async fn start_again(&self) -> Result<()> {
+        self.services.start().await
+    }
+
     /// Stops Odoo, for a restore that makes room first.
     ///
     /// # Errors
@@ -113,11 +143,15 @@ impl DirectPlace {
         self.services.stop().await
     }
 
-    /// Cuts over in this process.
+    /// Cuts over in this process, under the lock of the orders before, if they took it.
     ///
     /// # Errors
-    /// Those of [`Swap::make_live`].
+    /// Those of [`Swap::make_live`]; `Stuck` when it was left by a second Ctrl-C.
     pub async fn cut_over(&self, cutover: Cutover, ui: &Ui) -> Result<Record> {
+        let locked = match self.session.lock().await.take_lock() {
+            Some(locked) if locked.holds(&self.target).await => locked,
+            _ => Locked::take(&self.target, Work::Cutover(cutover.id)).await?,
+        };
         let home = Home::of(&self.target.filestore_root);
         let mut record = Record::read(&home, &cutover.id)?.ok_or_else(|| {
             Problem::new(
@@ -135,9 +169,30 @@ impl DirectPlace {
             auto_rollback: cutover.auto_rollback,
             checkpoint: &|_, _| Ok(()),
         };
-        swap.make_live(&mut record, cutover.to).await?;
-        Ok(record)
+        let outcome = {
+            let mut swapping = std::pin::pin!(swap.make_live(&locked, &mut record, cutover.to));
+            tokio::select! {
+                outcome = &mut swapping => outcome,
+                () = interrupted() => {
+                    ui.say("The cutover has begun and goes on to its end; Ctrl-C once more leaves it as it is.");
+                    tokio::select! {
+                        outcome = &mut swapping => outcome,
+                        () = interrupted() => Err(left(&self.target.name)),
+                    }
+                }
+            }
+        };
+        outcome.map(|()| record)
     }
+}
+
+fn left(target: &str) -> Problem {
+    Problem::new(
+        Kind::Stuck,
+        "cutover_left",
+        "the cutover was left where it was; Odoo may be stopped",
+        format!("run `undoo resume {target}` to finish it, or `undoo undo {target}` to go back"),
+    )
 }
 
 fn invalid(message: &str, remedy: &str) -> Problem {

@@ -1,16 +1,17 @@
 //! A target in Docker: orders run in mover containers, the proof in a throw-away Odoo, the cutover in a
 //! detached agent.
 
+mod movers;
+
 use std::{
     collections::BTreeSet,
-    future::Future,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use secrecy::SecretString;
-use serde_json::Value;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use undoo_core::{Kind, Problem, RestoreId, Result, Side, pair};
 use undoo_engine::{
@@ -23,26 +24,26 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, agent as agents, binary, cleanup,
-    mover::{self, Bind, ContainerEnd, MoverSpec},
+    Docker, DockerEndpoint, Labels, agent as agents, binary,
+    cleanup::{self, LeftoverKind},
+    mover::{ContainerEnd, MoverSpec, last_lines},
     odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
     service::{self, Holder},
     target::{self, OdooContainer},
 };
-use undoo_storage::{Access, StorageOrder};
+use undoo_storage::StorageOrder;
 
 use crate::{
     agent::{AgentEnd, AgentOrder},
     cli::TargetArgs,
+    interrupt::interrupted,
     place::Cutover,
-    relay::Relay,
     ui::Ui,
 };
+use movers::Open;
 
 /// Memory that a mover may use. It needs far less; the page cache of what it writes counts too.
 const MOVER_MEMORY: u64 = 512 << 20;
-/// Where a backup of this machine stands inside a mover.
-const BACKUP_INSIDE: &str = "/undoo-backup";
 /// A login page that failed so often, while it was asked for several times a second, stays so.
 const HOPELESS_PAGES: usize = 12;
 /// Age from which a binary of another version is taken for forgotten.
@@ -57,6 +58,10 @@ pub struct DockerPlace {
     target: Target,
     binary: String,
     image: String,
+    /// The mover of the restore that is under way.
+    open: Mutex<Option<Open>>,
+    /// What was stopped to make room.
+    stopped: Mutex<Vec<String>>,
 }
 
 impl DockerPlace {
@@ -86,7 +91,8 @@ impl DockerPlace {
         })?;
         let binary = binary::ensure_binary(&docker, &program, &image).await?;
         let target = describe(name, &odoo)?;
-        let mut place = Self { docker, odoo, target, binary, image };
+        let mut place =
+            Self { docker, odoo, target, binary, image, open: Mutex::default(), stopped: Mutex::default() };
         place.target.database = place.database(args).await?;
         Ok(place)
     }
@@ -131,7 +137,17 @@ impl DockerPlace {
     pub async fn stop(&self) -> Result<()> {
         let mut all = vec![self.odoo.id.clone()];
         all.extend(self.holders().await?.into_iter().map(|holder| holder.id));
+        // Noted before: one that does not stop may leave others stopped.
+        self.stopped.lock().await.clone_from(&all);
         service::stop(&self.docker, &all, Duration::from_secs(30)).await
+    }
+
+    /// Starts again what was stopped to make room.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn start_again(&self) -> Result<()> {
+        service::start(&self.docker, &self.stopped.lock().await).await
     }
 
     /// Tasks that have containers or networks on this Odoo. Those of restores that died are found among
@@ -175,73 +191,6 @@ impl DockerPlace {
         spec.volumes_from = Some(self.odoo.id.clone());
         spec.memory_limit = Some(MOVER_MEMORY);
         spec
-    }
-
-    /// Has an order carried out in a mover.
-    ///
-    /// # Errors
-    /// Those of the order, and of the engine.
-    pub async fn order(&self, order: Order, ui: &Ui) -> Result<Value, Failure> {
-        let mut spec = self.spec(&task_of(&order), &["mover"]);
-        let (order, _relay) = self.bring_backup(order, &mut spec).await?;
-        self.run(&spec, &order, ui).await
-    }
-
-    async fn run(&self, spec: &MoverSpec, order: &Order, ui: &Ui) -> Result<Value, Failure> {
-        self.run_until(spec, order, ui, std::future::pending()).await
-    }
-
-    /// Runs a mover; it is asked to end when `enough` is ready, or the person interrupts.
-    async fn run_until(
-        &self,
-        spec: &MoverSpec,
-        order: &Order,
-        ui: &Ui,
-        enough: impl Future<Output = ()>,
-    ) -> Result<Value, Failure> {
-        let bytes = written(order)?;
-        let cancel = CancellationToken::new();
-        let mut outcome = None;
-        let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
-            Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => outcome = answer.outcome(),
-            Ok(answer) => ui.tell(answer),
-            Err(_) => tracing::warn!(line, "a mover said something that is no answer"),
-        };
-        let end = {
-            let mut mover =
-                std::pin::pin!(mover::run(&self.docker, spec, &self.binary, &bytes, listen, &cancel));
-            tokio::select! {
-                end = &mut mover => end,
-                () = async { tokio::select! { () = enough => {}, () = interrupted() => {} } } => {
-                    cancel.cancel();
-                    mover.await
-                }
-            }
-        };
-        let end = end?;
-        outcome.unwrap_or_else(|| Err(died(&end).into()))
-    }
-
-    /// Makes a backup that lies on this machine reachable from inside a mover.
-    async fn bring_backup(&self, mut order: Order, spec: &mut MoverSpec) -> Result<(Order, Option<Relay>)> {
-        let (Order::Plan { backup, .. } | Order::Stage { backup, .. } | Order::AddFiles { backup, .. }) =
-            &mut order
-        else {
-            return Ok((order, None));
-        };
-        if let Access::Local { path } = &mut backup.0 {
-            let source = std::fs::canonicalize(&*path).map_err(|error| missing_backup(path, error))?;
-            let inside = Path::new(BACKUP_INSIDE).join(source.file_name().unwrap_or_default());
-            spec.binds.push(Bind {
-                source: source.display().to_string(),
-                target: inside.display().to_string(),
-                read_only: true,
-            });
-            *path = inside;
-            return Ok((order, None));
-        }
-        let relay = Relay::for_access(&mut backup.0, self.gateway()).await?;
-        Ok((order, relay))
     }
 
     /// This machine's address as the environment's containers see it.
@@ -292,8 +241,18 @@ impl DockerPlace {
         let network = self.network_for_proof(&work.id).await?;
         let staged = pair::parked_database(&work.id, Side::Restored);
         let run = self.proof_run(work, staged, network.name().to_owned())?;
-        let end =
-            run.once(&self.docker, &["neutralize"], NEUTRALIZE_PATIENCE, &CancellationToken::new()).await;
+        let cancel = CancellationToken::new();
+        let end = {
+            let once = run.once(&self.docker, &["neutralize"], NEUTRALIZE_PATIENCE, &cancel);
+            let mut once = std::pin::pin!(once);
+            tokio::select! {
+                end = &mut once => end,
+                () = interrupted() => {
+                    cancel.cancel();
+                    once.await
+                }
+            }
+        };
         network.remove().await?;
         let end = end?;
         if end.exit_code == 0 {
@@ -302,7 +261,7 @@ impl DockerPlace {
         Err(Problem::new(
             Kind::NotProven,
             "neutralize_failed",
-            format!("Odoo's neutralize ended with {}: {}", end.exit_code, last_lines(&end.output)),
+            format!("Odoo's neutralize ended with {}: {}", end.exit_code, end.last_lines()),
             "the live system is untouched; see that the target's addons fit the backup",
         ))
     }
@@ -325,6 +284,8 @@ impl DockerPlace {
     /// # Errors
     /// `NotProven` with the end of Odoo's log.
     pub async fn prove(&self, work: &Assignment, ui: &Ui) -> Result<Answered, Failure> {
+        // Of the first press, too, that somebody else hears while the network is made.
+        let interrupt = interrupted();
         let network = self.network_for_proof(&work.id).await?;
         let clone = pair::proof_database(&work.id);
         let run = self.proof_run(work, clone.clone(), network.name().to_owned())?;
@@ -338,8 +299,13 @@ impl DockerPlace {
             patience: Patience { attempts: 90, interval_ms: 2000 },
         };
         let mut hopeless = None;
-        let probed = self.run_until(&spec, &order, ui, async { hopeless = Some(gives_up(&booted).await) });
-        let probed = probed.await;
+        let stop = async {
+            tokio::select! {
+                problem = gives_up(&booted) => hopeless = Some(problem),
+                () = interrupt => {}
+            }
+        };
+        let probed = self.order_to(&spec, &order, ui, stop).await;
         // Why Odoo gave up says more than that its page did not come.
         let outcome = match hopeless {
             Some(problem) => Err(problem.into()),
@@ -363,41 +329,82 @@ impl DockerPlace {
 
     /// Cuts over in an agent, and follows it.
     ///
+    /// The mover of the restore, if it is kept, hands the target's lock over to the agent: it is told so
+    /// before there is an agent, and goes on with that even if this process dies.
+    ///
     /// # Errors
-    /// Those of the cutover. When following breaks off, the agent goes on.
+    /// Those of the cutover. When following breaks off, the agent goes on; `Cancelled` with code
+    /// `cutover_goes_on` when that was by Ctrl-C.
     pub async fn cut_over(&self, cutover: Cutover, ui: &Ui) -> Result<Record, Failure> {
+        let handed_over = self.is_kept(&cutover.id.to_string()).await;
+        let mut holders: Vec<String> = self.holders().await?.into_iter().map(|holder| holder.id).collect();
+        // What was stopped to make room has to be started, too.
+        holders.extend(self.stopped.lock().await.iter().filter(|id| **id != self.odoo.id).cloned());
         let order = AgentOrder {
             target: self.target.clone(),
             id: cutover.id,
             to: cutover.to,
             auto_rollback: cutover.auto_rollback,
+            handed_over,
             odoo: self.odoo.id.clone(),
             http_port: self.odoo.conf.http_port,
-            holders: self.holders().await?.into_iter().map(|holder| holder.id).collect(),
+            holders,
             booted_ms: cutover.booted_ms,
         };
-        let bytes = written(&order)?;
+        let ended = CancellationToken::new();
+        let hand_over = async {
+            if handed_over {
+                let order = Order::HandOver { target: self.target.clone(), id: cutover.id };
+                let handed = self.order_until(order, &Ui::quiet(), ended.cancelled()).await;
+                // The agent says what came of it.
+                if let Err(failure) = handed {
+                    tracing::debug!(error = %failure.problem, "the lock was not handed over");
+                }
+            }
+        };
+        let follow = async {
+            let value = self.follow_agent(&order, ui).await;
+            // An agent that goes on still needs the lock.
+            if !matches!(&value, Err(failure) if failure.problem.code == CUTOVER_GOES_ON) {
+                ended.cancel();
+            }
+            value
+        };
+        let ((), value) = tokio::join!(hand_over, follow);
+        serde_json::from_value(value?).map_err(|error| {
+            Problem::new(Kind::Internal, "answer", "the agent's answer cannot be read", "please report this")
+                .caused_by(error)
+                .into()
+        })
+    }
+
+    /// Starts an agent and follows it to its end.
+    async fn follow_agent(&self, order: &AgentOrder, ui: &Ui) -> AgentEnd {
         for dead in agents::find_agents_on(&self.docker, &self.odoo.name).await? {
             if !dead.running {
                 agents::remove(&self.docker, &dead.id).await?;
             }
         }
-        let spec = self.spec(&cutover.id.to_string(), &["cutover-agent"]);
-        let agent = agents::start(&self.docker, &spec, &self.binary, &bytes).await?;
+        // The mover of a command that was killed when there was a cutover already.
+        for dead in cleanup::list(&self.docker, Some(&order.id.to_string())).await? {
+            if dead.kind == LeftoverKind::Container && !dead.running {
+                agents::remove(&self.docker, &dead.id).await?;
+            }
+        }
+        let spec = self.spec(&order.id.to_string(), &["cutover-agent"]);
+        let agent = agents::start(&self.docker, &spec, &self.binary, &written(order)?).await?;
         let mut outcome: Option<AgentEnd> = None;
         let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
             Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => outcome = answer.outcome(),
             Ok(answer) => ui.tell(answer),
             Err(_) => tracing::warn!(line, "an agent said something that is no answer"),
         };
-        let end = agents::follow(&self.docker, &agent.id, listen).await?;
+        let end = tokio::select! {
+            end = agents::follow(&self.docker, &agent.id, listen) => end?,
+            () = interrupted() => return Err(goes_on(&agent.name, &self.target.name).into()),
+        };
         agents::remove(&self.docker, &agent.id).await?;
-        let value = outcome.unwrap_or_else(|| Err(agent_died(&end, &self.target.name).into()))?;
-        serde_json::from_value(value).map_err(|error| {
-            Problem::new(Kind::Internal, "answer", "the agent's answer cannot be read", "please report this")
-                .caused_by(error)
-                .into()
-        })
+        outcome.unwrap_or_else(|| Err(agent_died(&end, &self.target.name).into()))
     }
 
     /// Containers besides Odoo's own that hold sessions on the database or the filestore: they are
@@ -418,13 +425,6 @@ impl DockerPlace {
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
-    }
-}
-
-/// Ends when the person interrupts.
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
     }
 }
 
@@ -508,38 +508,18 @@ fn written(order: &impl serde::Serialize) -> Result<Vec<u8>> {
     })
 }
 
-fn task_of(order: &Order) -> String {
-    match order {
-        Order::Plan { work, .. }
-        | Order::Stage { work, .. }
-        | Order::AddFiles { work, .. }
-        | Order::Prepare { work, .. }
-        | Order::Accept { work } => work.id.to_string(),
-        Order::Discard { id, .. } => id.to_string(),
-        _ => "look".to_owned(),
-    }
-}
+/// Code of the problem with which following a cutover ends at Ctrl-C.
+const CUTOVER_GOES_ON: &str = "cutover_goes_on";
 
-fn missing_backup(path: &Path, error: std::io::Error) -> Problem {
+fn goes_on(agent: &str, target: &str) -> Problem {
     Problem::new(
-        Kind::Missing,
-        "backup_missing",
-        format!("there is no backup at {}", path.display()),
-        "check the path",
-    )
-    .caused_by(error)
-}
-
-fn died(end: &ContainerEnd) -> Problem {
-    Problem::new(
-        Kind::Unavailable,
-        "mover_died",
+        Kind::Cancelled,
+        CUTOVER_GOES_ON,
+        format!("the cutover goes on by itself, in the container {agent}; nobody watches it any more"),
         format!(
-            "the mover ended with {} before its work was done: {}",
-            end.exit_code,
-            last_lines(&end.output)
+            "follow it with `docker logs --follow {agent}`; `undoo list {target}` shows where it stands, \
+             `undoo undo {target}` goes back once it is done, `undoo resume {target}` finishes it if it breaks off"
         ),
-        "the live system is untouched; run it again",
     )
 }
 
@@ -547,19 +527,9 @@ fn agent_died(end: &ContainerEnd, target: &str) -> Problem {
     Problem::new(
         Kind::Stuck,
         "agent_died",
-        format!(
-            "the cutover ended with {} before it was complete: {}",
-            end.exit_code,
-            last_lines(&end.output)
-        ),
+        format!("the cutover ended with {} before it was complete: {}", end.exit_code, end.last_lines()),
         format!("run `undoo resume {target}` to finish it, or `undoo undo {target}` to go back"),
     )
-}
-
-/// The end of a log, for a message.
-fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
 /// A storage order for a backup as it is named on the command line.

@@ -73,7 +73,7 @@ impl Place {
     pub async fn order<T: serde::de::DeserializeOwned>(&self, order: Order, ui: &Ui) -> Result<T, Failure> {
         let value: Value = match self {
             Self::Docker(place) => place.order(order, ui).await?,
-            Self::Direct(_) => undoo_engine::orders::carry_out(order, ui).await?,
+            Self::Direct(place) => place.order(order, ui).await?,
         };
         serde_json::from_value(value).map_err(|error| {
             Problem::new(
@@ -152,6 +152,28 @@ impl Place {
         match self {
             Self::Docker(place) => place.stop().await,
             Self::Direct(place) => place.stop().await,
+        }
+    }
+
+    /// Starts again what [`Place::stop`] has stopped.
+    ///
+    /// # Errors
+    /// Those of Docker or of the start command.
+    pub async fn start_again(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.start_again().await,
+            Self::Direct(place) => place.start_again().await,
+        }
+    }
+
+    /// Ends what is kept between the orders of a restore, and with it the target's lock.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn close(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.close().await,
+            Self::Direct(_) => Ok(()),
         }
     }
 

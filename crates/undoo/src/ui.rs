@@ -7,8 +7,8 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use undoo_core::{Finding, Severity};
-use undoo_engine::order::{Answer, Audience, Phase};
+use undoo_core::{Finding, Kind, Problem, Severity};
+use undoo_engine::order::{Answer, Audience, Failure, Phase};
 
 /// An audience for a person or a program.
 pub enum Ui {
@@ -58,6 +58,19 @@ impl Ui {
             Self::Plain(_) => eprintln!("{line}"),
             Self::Quiet => {}
         }
+    }
+
+    /// The last line for a program: that it is done, and with what.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written as JSON.
+    pub fn done(&self, result: &impl serde::Serialize) -> Result<(), Failure> {
+        let result = serde_json::to_value(result).map_err(|error| {
+            Problem::new(Kind::Internal, "answer", "an answer could not be written", "please report this")
+                .caused_by(error)
+        })?;
+        self.tell(Answer::Done { result });
+        Ok(())
     }
 
     /// Ends the bar that is shown.

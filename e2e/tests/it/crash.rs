@@ -71,31 +71,94 @@ fn a_mover_killed_while_it_loads_leaves_the_live_pair_and_nothing_else() {
 }
 
 #[test]
-fn what_a_killed_command_left_is_gone_after_the_next_one() {
+fn what_a_killed_command_left_is_gone_after_the_next_one_which_need_not_wait() {
     let undoo = Undoo::ready();
     let pairs = Pairs::up(Kind::ODOO_19);
     let (zip, target) = (pairs.backup.zip(), pairs.live.target());
-    let mut run = undoo.start(&pairs.words(&zip, &target), &[]);
-    run.hears("\"phase\":\"boot\"");
-    wait_for("the proof", Duration::from_secs(20), || pairs.live.of_undoo("proof", false).pop());
-    run.kill();
-    drop(run);
+    // While it loads, and while its mover waits for the proof.
+    for moment in ["data", "boot"] {
+        let mut run = undoo.start(&pairs.words(&zip, &target), &[]);
+        run.hears(&format!("\"phase\":\"{moment}\""));
+        if moment == "boot" {
+            wait_for("the proof", Duration::from_secs(20), || pairs.live.of_undoo("proof", false).pop());
+        }
+        run.kill();
+        drop(run);
+    }
     pairs.replaced_is_live();
-    // Its mover asks the proof for a page and ends.
-    wait_for("the mover's end", Duration::from_secs(60), || {
-        pairs.live.of_undoo("mover", false).is_empty().then_some(())
-    });
 
     undoo.run(&pairs.words(&zip, &target)).ends(0);
     pairs.restored_is_live();
     assert_eq!(pairs.live.leftovers(), [""; 0]);
-    // Of the kept pair there may be a database and a role; of the killed run nothing.
+    // Of the kept pair there may be a database and a role; of the killed runs nothing.
     let kept = pairs.live.staged();
     let restore = |name: &String| name.split('_').nth(1).unwrap().to_owned();
     let restores: std::collections::BTreeSet<String> = kept.iter().map(restore).collect();
     assert_eq!(restores.len(), 1, "{kept:?}");
     undoo.run(&["undo", &target, "--yes"]).ends(0);
     pairs.replaced_is_live();
+}
+
+#[test]
+fn the_second_of_two_restores_at_once_is_refused_and_the_first_completes() {
+    let undoo = Undoo::ready();
+    let pairs = Pairs::up(Kind::ODOO_19);
+    let (zip, target) = (pairs.backup.zip(), pairs.live.target());
+    let first = undoo.start(&pairs.words(&zip, &target), &[]);
+    first.hears("\"phase\":\"data\"");
+    let movers = pairs.live.of_undoo("mover", false);
+    assert_eq!(movers.len(), 1);
+    // It has nothing to do then, and holds the lock.
+    first.hears("\"phase\":\"boot\"");
+    assert!(pairs.live.of_undoo("mover", false).contains(&movers[0]), "one mover for all");
+    let id = pairs.live.record().unwrap()["id"].as_str().unwrap().to_owned();
+    for words in [&pairs.words(&zip, &target)[..], &["purge", &target, "--json"]] {
+        let refused = undoo.run(words).ends(7).json();
+        assert_eq!(refused["code"], "target_busy");
+        let message = refused["message"].as_str().unwrap();
+        assert!(
+            message.contains(&id) && message.contains(&zip) && message.contains(" since 20"),
+            "{message}"
+        );
+    }
+    first.finish().ends(0);
+    pairs.restored_is_live();
+    assert_eq!(pairs.live.leftovers(), [""; 0]);
+}
+
+#[test]
+fn ctrl_c_takes_back_what_is_staged_and_lets_a_cutover_go_on() {
+    let undoo = Undoo::ready();
+    let pairs = Pairs::up(Kind::ODOO_19);
+    let (zip, target) = (pairs.backup.zip(), pairs.live.target());
+    for (moment, more) in
+        [("data", "--no-boot"), ("neutralize", "--intent=copy"), ("boot", "--undo-window=24")]
+    {
+        let words: Vec<&str> = pairs.words(&zip, &target).into_iter().chain([more]).collect();
+        let run = undoo.start(&words, &[]);
+        run.hears(&format!("\"phase\":\"{moment}\""));
+        run.interrupt();
+        let run = run.finish().ends(130);
+        assert_eq!(run.json()["code"], "cancelled", "{moment}");
+        assert_eq!(pairs.live.staged(), [""; 0], "databases and roles after {moment}");
+        assert_eq!(pairs.live.newest_restore(), None, "directories after {moment}");
+        assert_eq!(pairs.live.leftovers(), [""; 0], "after {moment}");
+    }
+    let mut run = undoo.start(&pairs.words(&zip, &target), &[]);
+    wait_for("Odoo's stop", Duration::from_secs(120), || {
+        assert!(run.is_running());
+        (!Instance::runs(&pairs.live.odoo())).then_some(())
+    });
+    run.interrupt();
+    let answer = run.finish().ends(130).json();
+    assert_eq!(answer["code"], "cutover_goes_on");
+    assert!(answer["remedy"].as_str().unwrap().contains("docker logs --follow undoo-"), "{answer}");
+    wait_for("the end of the cutover", Duration::from_secs(60), || {
+        pairs.live.of_undoo("cutover-agent", false).is_empty().then_some(())
+    });
+    pairs.restored_is_live();
+    undoo.run(&["undo", &target, "--yes"]).ends(0);
+    assert_eq!(pairs.live.leftovers(), [""; 0]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_damaged_odoo_is_recovered_in_place_undone_and_redone_with_what_was_entered_
     let web = live.web();
     let customer = web.create("res.partner", json!({ "name": "Entered after the cutover" }));
     let order = web.create("sale.order", json!({ "partner_id": customer }));
-    let plan = undoo.run(&["undo", &target, "--dry-run", "--json"]).ends(0).json();
+    let plan = undoo.run(&["undo", &target, "--dry-run", "--json"]).ends(0).result();
     let created = |table: &str| {
         let written = plan["written"].as_array().unwrap().iter().find(|row| row["table"] == table);
         written.map_or(0, |row| row["created"].as_i64().unwrap())

@@ -77,3 +77,27 @@ fn an_odoo_that_does_not_answer_after_the_cutover_is_swapped_back() {
     wait_for("Odoo", Duration::from_secs(30), || Instance::runs(&live.odoo()).then_some(()));
     backup.is_live_on(&live, &live.name);
 }
+
+#[test]
+fn a_stop_first_that_fails_says_that_odoo_is_stopped_and_the_next_restore_brings_all_back() {
+    let undoo = Undoo::ready();
+    let backup = Made::of(Kind::ODOO_19);
+    let live = Instance::up(Kind::ODOO_19);
+    live.sql_in("postgres", &format!("ALTER DATABASE \"{}\" SET work_mem TO '7MB'", live.name));
+    // That the dump's files are not there is seen once it is loaded.
+    let (dump, target) = (backup.plain(), live.target());
+    let words = ["restore", &dump, "--into", &target, "--yes", "--json", "--strategy", "stop-first"];
+    let words: Vec<&str> = words.into_iter().chain(["--drop-live", &live.name]).collect();
+    let run = undoo.run(&words).ends(4);
+    assert_eq!(run.findings(), ["missing_files"]);
+    let message = run.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("Odoo is stopped, because its database"), "{message}");
+    assert!(!Instance::runs(&live.odoo()));
+    assert_eq!(live.staged(), [""; 0]);
+    assert_eq!(live.leftovers(), [""; 0]);
+
+    let words = ["restore", &backup.zip(), "--into", &target, "--yes", "--json", "--intent", "recover"];
+    undoo.run(&words).ends(0);
+    backup.is_live_on(&live, &live.name);
+    assert_eq!(live.sql("SHOW work_mem"), "7MB");
+}

@@ -238,8 +238,14 @@ impl Load<'_> {
             count.fetch_add(more, Ordering::Relaxed);
         });
         let total = items.len() as u64;
-        let work = PostLoader { clients, bytes: &tally.table_bytes, progress, pace: Arc::clone(&self.pace) }
-            .run(items);
+        let loader = PostLoader {
+            clients,
+            bytes: &tally.table_bytes,
+            maintenance_mib: self.options.maintenance_mib,
+            progress,
+            pace: Arc::clone(&self.pace),
+        };
+        let work = loader.run(items);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {

@@ -183,13 +183,13 @@ impl Reader<'_> {
                 }
                 Work::PostData(PostData::Other { sql })
             }
-            C::CreateIndex { table, .. } => Work::PostData(PostData::Index { table, sql }),
+            C::CreateIndex { table, unique, .. } => Work::PostData(PostData::Index { table, unique, sql }),
             C::AddPrimaryKey { table, .. }
             | C::AddUnique { table, .. }
             | C::AddCheck { table, .. }
             | C::AddExclusion { table, .. } => Work::PostData(PostData::Constraint { table, sql }),
-            C::AddForeignKey { table, name, not_valid, .. } => {
-                Work::PostData(PostData::ForeignKey { table, name, not_valid, sql })
+            C::AddForeignKey { table, name, references, not_valid } => {
+                Work::PostData(PostData::ForeignKey { table, name, references, not_valid, sql })
             }
             C::AlterTableOther { action, .. } if action.starts_with("INDEX ATTACH") => {
                 Work::PostData(PostData::AttachIndex { sql })

@@ -11,6 +11,8 @@ pub enum PostData {
     Index {
         /// The table it is on.
         table: QualifiedName,
+        /// Whether foreign keys may refer to it.
+        unique: bool,
         /// The statement.
         sql: String,
     },
@@ -32,6 +34,8 @@ pub enum PostData {
         table: QualifiedName,
         /// The constraint's name.
         name: String,
+        /// The table it refers to.
+        references: QualifiedName,
         /// Whether the dump itself says `NOT VALID`.
         not_valid: bool,
         /// The statement.

@@ -2,8 +2,8 @@
 //!
 //! Cutover, undo, redo, swap back and resumption are this one function. It looks where both sides are,
 //! lets [`undoo_core::pair::moves`] say what is missing, and takes the moves one by one, each noted in
-//! the journal before it is taken. It holds a lock on the server for as long as it works, and parses
-//! nothing that came out of a backup.
+//! the journal before it is taken. Its caller holds the target's lock; it parses nothing that came out of a
+//! backup.
 
 mod databases;
 mod directories;
@@ -17,8 +17,8 @@ use undoo_core::{Kind, Move, Observed, Place, Problem, Result, Side, pair};
 
 use crate::{
     home::Home,
+    lock::Locked,
     order::{Answer, Audience, Phase, Target},
-    pg,
     properties::Properties,
     record::{Record, State},
 };
@@ -67,10 +67,9 @@ impl<S: Services> Swap<'_, S> {
     ///
     /// # Errors
     /// `NotProven` with code `health_check` when Odoo did not answer and the other side was brought back;
-    /// `Stuck` when that did not work either; `Conflict` when another run holds the target. After any
-    /// other error the journal stands and the same call, or one for the other side, goes on from there.
-    pub async fn make_live(&self, record: &mut Record, to: Side) -> Result<()> {
-        let locked = lock(self.target).await?;
+    /// `Stuck` when that did not work either. After any other error the journal stands and the same call,
+    /// or one for the other side, goes on from there.
+    pub async fn make_live(&self, locked: &Locked, record: &mut Record, to: Side) -> Result<()> {
         let server = locked.server();
         self.refuse_the_impossible(server, record, to).await?;
         match self.drive(server, record, to).await {
@@ -165,7 +164,9 @@ impl<S: Services> Swap<'_, S> {
         }
         record.downtime_ms = u64::try_from(began.elapsed().as_millis()).ok();
         record.went_live(to);
-        record.write(self.home)
+        record.write(self.home)?;
+        // Whatever is live now has its properties, or came with others.
+        self.home.forget_dropped(&record.database)
     }
 
     fn note(&self, record: &Record, to: Side, step: Move, done: bool) -> Result<()> {
@@ -211,7 +212,8 @@ impl<S: Services> Swap<'_, S> {
 /// File of the restore's directory with the properties of a live database that was dropped first.
 pub const PROPERTIES: &str = "properties.json";
 
-/// File of the restore's directory with the codes of settings that are not copied, as someone accepted.
+/// File of the restore's directory with the codes that someone accepted: settings among them are not
+/// copied.
 pub const LEFT_OUT: &str = "left_out.json";
 
 /// Statements that give the restore's parked database the settings, grants, limit and comment of the live
@@ -222,47 +224,4 @@ pub const LEFT_OUT: &str = "left_out.json";
 pub async fn properties_of_live(target: &Target) -> Result<Properties> {
     let server = target.admin.connect("postgres").await?;
     Properties::of(&server, &target.database, &target.owner).await
-}
-
-/// The target's lock, held for as long as the value lives.
-pub struct Locked {
-    server: Client,
-}
-
-/// Takes the target's lock.
-///
-/// # Errors
-/// `Conflict` when another run has it.
-pub async fn lock(target: &Target) -> Result<Locked> {
-    let server = target.admin.connect("postgres").await?;
-    take_lock(&server, &target.database).await?;
-    Ok(Locked { server })
-}
-
-impl Locked {
-    /// The session that holds it, on database `postgres`.
-    pub fn server(&self) -> &Client {
-        &self.server
-    }
-}
-
-async fn take_lock(server: &Client, database: &str) -> Result<()> {
-    // A session that has just been closed, or whose process died, holds its locks for a moment longer.
-    for _ in 0..20 {
-        // The second key space keeps clear of locks that Odoo and its modules take.
-        let row = server
-            .query_one("SELECT pg_try_advisory_lock(1970037871, hashtext($1))", &[&database])
-            .await
-            .map_err(pg::failed("taking the target's lock"))?;
-        if row.get::<_, bool>(0) {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    Err(Problem::new(
-        Kind::Conflict,
-        "target_busy",
-        format!("another run of undoo is at work on database \"{database}\""),
-        "let it finish; `undoo list` shows where it stands",
-    ))
 }

@@ -3,6 +3,7 @@
 use undoo_core::{Move, RestoreId, Side};
 use undoo_engine::{
     home::MARKER,
+    lock::{Locked, Work},
     order::Parts,
     record::State,
     swap::{Services, Swap},
@@ -157,7 +158,8 @@ async fn server_dies_before(world: &World<'_>, id: &RestoreId, at: Move) -> undo
         auto_rollback: true,
         checkpoint: &kill,
     };
-    let problem = swap.make_live(&mut world.record(id), Side::Restored).await.unwrap_err();
+    let locked = Locked::take(&world.target, Work::Cutover(*id)).await.unwrap();
+    let problem = swap.make_live(&locked, &mut world.record(id), Side::Restored).await.unwrap_err();
     world.server.start();
     problem
 }

@@ -9,11 +9,12 @@ use std::{
 };
 
 use undoo_core::{Side, pair};
-use undoo_engine::{pairs, pg::ident};
+use undoo_engine::{order::Strategy, pairs, pg::ident};
 
 use crate::{
+    odoo::{files, odoo_zip},
     server::{Server, quoted},
-    world::{BORN_LATER, World, cut_over, stage, stage_and_accept},
+    world::{BORN_LATER, Crash, Recorder, World, cut_over, make_live, stage, stage_and_accept},
 };
 
 /// Everything that belongs to a database's name.
@@ -204,4 +205,36 @@ async fn names_that_are_no_file_name_or_too_long_are_refused_before_anything_is_
         assert_eq!(failure.problem.code, "database_name", "{name}");
         world.assert_nothing_left(&work.id);
     }
+}
+
+/// The load fails after the live database was dropped; another restore has to give its name what it had.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belonged_to_a_database_that_was_dropped_first_outlives_a_restore_that_fails() {
+    let world = World::live(Server::of(17));
+    let (server, name) = (world.server, &world.target.database);
+    server.psql(
+        "postgres",
+        &format!(
+            "ALTER DATABASE {name} SET work_mem TO '12MB'; ALTER DATABASE {name} CONNECTION LIMIT 17; \
+             COMMENT ON DATABASE {name} IS 'ours'; REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"
+        ),
+    );
+    let before = properties(server, name);
+    let dump = String::from_utf8(server.plain_dump()).unwrap();
+    let broken = dump.replacen(" FROM stdin;\n", " FROM stdin;\ntoo few columns\n", 1);
+    let broken = odoo_zip(&world.path("broken.zip"), broken.as_bytes(), &files());
+    let mut work = world.work();
+    work.options.strategy = Strategy::StopFirst { confirmed: name.clone() };
+    stage(&work, &broken).await.unwrap_err();
+    assert!(!world.has_database(name), "it did not come to the drop");
+    world.assert_nothing_left(&work.id);
+
+    // One that fails as well, and one that does not.
+    stage(&world.work(), &broken).await.unwrap_err();
+    let next = world.work();
+    stage_and_accept(&next, &world.backup()).await;
+    make_live(&world, &next.id, Side::Restored, &Recorder::default(), &Crash::never()).await.unwrap();
+    assert_eq!(properties(server, name), before);
+    let left = std::fs::read_dir(world.target.filestore_root.join(".undoo")).unwrap();
+    assert_eq!(left.count(), 1, "more than the restore's own directory is left");
 }

@@ -10,7 +10,7 @@ use crate::{
         FILES, click_odoo_folder, content, files as source_files, fname, odoo_zip, write_filestore, zip_of,
     },
     server::{Server, run},
-    world::{BORN_LATER, World, codes, cut_over, nobody, open, stage, stage_and_accept},
+    world::{BORN_LATER, World, codes, cut_over, lock, nobody, open, stage, stage_and_accept, stage_opened},
 };
 
 fn inode(path: &std::path::Path) -> u64 {
@@ -78,7 +78,7 @@ async fn with_nearly_all_files_present_hardly_a_byte_of_them_is_fetched() {
     let (opened, meter) = open(&backup).await;
     let work = world.work();
     let before = meter.bytes();
-    let report = restore::stage(&work, "b", opened, &nobody).await.unwrap();
+    let report = stage_opened(&work, "b", opened, &nobody).await.unwrap();
     let staged = report.filestore.unwrap();
     assert_eq!((staged.fetched, staged.fetched_bytes), (1, 60_000));
     assert!(staged.fetched_bytes * 50 <= bytes);
@@ -139,7 +139,7 @@ async fn files_alone_are_added_and_nothing_newer_is_removed() {
     let folder = world.path("files");
     write_filestore(&folder.join("filestore"), &offered);
     fs::write(folder.join("db.dump"), world.server.dump(crate::odoo::SOURCE, &["-Fc"])).unwrap();
-    let added = files::add(&work, open(&folder).await.0, &nobody).await.unwrap();
+    let added = files::add(&lock(&work).await.unwrap(), &work, open(&folder).await.0, &nobody).await.unwrap();
     assert_eq!((added.added, added.replaced.as_slice()), (1, [spoilt.clone()].as_slice()));
     assert_eq!(added.present, FILES as u64 - 2);
     assert!(added.corrupt.is_empty(), "it is whole in the live filestore");

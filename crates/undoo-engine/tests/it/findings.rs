@@ -6,7 +6,7 @@ use undoo_engine::{load::UnheldState, restore};
 use crate::{
     odoo::{content, files, fname, odoo_zip, zip_of},
     server::Server,
-    world::{World, codes, cut_over, nobody, open, stage, stage_and_accept},
+    world::{World, accept, codes, cut_over, nobody, open, stage, stage_and_accept},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,7 +265,7 @@ async fn the_staged_database_is_its_loaders_and_nobody_else_gets_in() {
         assert!(client.batch_execute(forbidden).await.is_err(), "{forbidden}");
     }
     drop(client);
-    restore::accept(&work).await.unwrap();
+    accept(&work).await.unwrap();
     assert_eq!(server.psql("postgres", &facts).split('|').take(2).collect::<Vec<_>>(), ["t", "f"]);
     cut_over(&world, &work.id, Side::Restored).await;
     let mut record = world.record(&work.id);

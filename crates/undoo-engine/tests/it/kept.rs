@@ -3,7 +3,8 @@
 use jiff::{Timestamp, ToSpan};
 use undoo_core::{Move, Side, pair::parked_database};
 use undoo_engine::{
-    orders::{self, Order, UndoPlan, carry_out},
+    lock::{Locked, Work},
+    orders::{self, Order, UndoPlan},
     pairs,
     record::State,
     restore,
@@ -12,7 +13,7 @@ use undoo_engine::{
 
 use crate::{
     server::Server,
-    world::{Crash, Recorder, World, cut_over, make_live, nobody, open, stage, stage_and_accept},
+    world::{Crash, Recorder, World, carry_out, cut_over, make_live, nobody, open, stage, stage_and_accept},
 };
 
 async fn restored(world: &World<'_>) -> undoo_core::RestoreId {
@@ -155,27 +156,6 @@ async fn only_expired_pairs_are_purged_and_an_undo_starts_a_full_window_for_the_
     world.assert_no_role(&id);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_second_of_two_runs_at_once_is_told_that_the_target_is_busy() {
-    let world = World::live(Server::of(17));
-    let id = restored(&world).await;
-    let held = undoo_engine::swap::lock(&world.target).await.unwrap();
-    let work = world.work();
-    let services = Recorder::default();
-    let (backup, crash) = (world.backup(), Crash::never());
-    let (staged, swapped, discarded) = tokio::join!(
-        stage(&work, &backup),
-        make_live(&world, &id, Side::Replaced, &services, &crash),
-        restore::discard(&world.target, &id)
-    );
-    assert_eq!(staged.unwrap_err().problem.code, "target_busy");
-    assert_eq!(swapped.unwrap_err().code, "target_busy");
-    assert_eq!(discarded.unwrap_err().code, "target_busy");
-    assert!(services.calls.lock().unwrap().is_empty());
-    drop(held);
-    cut_over(&world, &id, Side::Replaced).await;
-}
-
 /// A run that was thought dead wakes up after another one took over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_taken_over_takes_no_further_step() {
@@ -201,7 +181,8 @@ async fn a_run_that_was_taken_over_takes_no_further_step() {
         auto_rollback: true,
         checkpoint: &taken_over,
     };
-    let problem = swap.make_live(&mut stale, Side::Restored).await.unwrap_err();
+    let locked = Locked::take(&world.target, Work::Cutover(id)).await.unwrap();
+    let problem = swap.make_live(&locked, &mut stale, Side::Restored).await.unwrap_err();
     assert_eq!(problem.code, "fenced");
     assert_eq!(world.oid(&world.target.database), oid, "it went on renaming");
     // Nor may it begin again with what it remembers.
@@ -210,7 +191,8 @@ async fn a_run_that_was_taken_over_takes_no_further_step() {
     let swap = Swap { checkpoint: &go_on, ..swap };
     let mut stale = world.record(&id);
     stale.epoch -= 1;
-    assert_eq!(swap.make_live(&mut stale, Side::Restored).await.unwrap_err().code, "fenced");
+    assert_eq!(swap.make_live(&locked, &mut stale, Side::Restored).await.unwrap_err().code, "fenced");
+    drop(locked);
     make_live(&world, &id, Side::Restored, &services, &Crash::never()).await.unwrap();
     assert_eq!(world.whole(&id, &services).await, Side::Restored);
 }

@@ -13,14 +13,14 @@ use std::{
 use undoo_core::{Side, pair::parked_database};
 use undoo_engine::{
     order::{Answer, Phase},
-    restore, source,
+    source,
 };
 use undoo_storage::{Access, HttpAccess, Retry};
 
 use crate::{
     odoo::{SOURCE, files, odoo_zip, zip_of},
     server::Server,
-    world::{World, nobody, open, stage},
+    world::{World, discard, nobody, open, stage, stage_opened},
 };
 
 /// A backup that takes a moment to load.
@@ -59,14 +59,14 @@ async fn a_staging_that_is_dropped_at_any_phase_is_swept_by_the_next_run() {
         let (audience, heard) = on(phase);
         let opened = open(&slow).await.0;
         tokio::select! {
-            outcome = restore::stage(&work, "slow", opened, &audience) => panic!("it ended before {phase:?}: {outcome:?}"),
+            outcome = stage_opened(&work, "slow", opened, &audience) => panic!("it ended before {phase:?}: {outcome:?}"),
             heard = heard => heard.unwrap(),
         }
         assert!(world.has_database(&parked_database(&work.id, Side::Restored)), "it had not begun");
         let next = world.work();
         stage(&next, &backup).await.unwrap_or_else(|failure| panic!("after {phase:?}: {failure:?}"));
         world.assert_nothing_left(&work.id);
-        restore::discard(&world.target, &next.id).await.unwrap();
+        discard(&world.target, &next.id).await.unwrap();
         world.assert_nothing_left(&next.id);
         world.assert_untouched(&oid);
     }
@@ -83,7 +83,7 @@ async fn a_server_killed_in_mid_load_is_a_clear_error_and_its_leftovers_are_swep
     let work = world.work();
     let (audience, heard) = on(Phase::Data);
     let opened = open(&slow).await.0;
-    let (outcome, ()) = tokio::join!(restore::stage(&work, "slow", opened, &audience), async {
+    let (outcome, ()) = tokio::join!(stage_opened(&work, "slow", opened, &audience), async {
         heard.await.unwrap();
         server.kill();
     });
@@ -123,7 +123,7 @@ async fn a_truncated_zip_or_dump_is_refused_and_leaves_nothing() {
         let opened = source::open(&Access::Local { path: backup.clone() }, &options).await;
         let problem = match opened {
             Err(problem) => problem,
-            Ok(opened) => restore::stage(&work, "cut", opened, &nobody).await.unwrap_err().problem,
+            Ok(opened) => stage_opened(&work, "cut", opened, &nobody).await.unwrap_err().problem,
         };
         assert_eq!(problem.kind, undoo_core::Kind::Invalid, "{problem:?}");
         world.assert_nothing_left(&work.id);
@@ -199,7 +199,7 @@ async fn a_storage_that_breaks_off_in_mid_member_leaves_the_live_pair_and_nothin
         let opened = source::open(&access, &options).await.unwrap();
         left.store(length / part, Ordering::SeqCst);
         let work = world.work();
-        let failure = restore::stage(&work, "flaky", opened, &nobody).await.unwrap_err();
+        let failure = stage_opened(&work, "flaky", opened, &nobody).await.unwrap_err();
         assert_eq!(failure.problem.kind, undoo_core::Kind::Unavailable, "{failure:?}");
         world.assert_nothing_left(&work.id);
         world.assert_untouched(&oid);
@@ -226,7 +226,7 @@ async fn a_refused_dump_ends_the_fetching_of_files() {
     let meter = options.meter.clone();
     let opened = source::open(&Access::Local { path: backup }, &options).await.unwrap();
     let work = world.work();
-    let failure = restore::stage(&work, "refused", opened, &nobody).await.unwrap_err();
+    let failure = stage_opened(&work, "refused", opened, &nobody).await.unwrap_err();
     assert_eq!(failure.problem.kind, undoo_core::Kind::Refused, "{failure:?}");
     world.assert_nothing_left(&work.id);
     assert!(meter.bytes() < 40_000_000, "{} of 80 MB were read", meter.bytes());
@@ -251,7 +251,7 @@ async fn files_that_cannot_be_read_end_the_load_of_the_dump() {
             loaded.fetch_add(1, Ordering::SeqCst);
         }
     };
-    let failure = restore::stage(&work, "no files", opened, &audience).await.unwrap_err();
+    let failure = stage_opened(&work, "no files", opened, &audience).await.unwrap_err();
     assert_ne!(failure.problem.code, "files_stopped", "{failure:?}");
     assert_ne!(failure.problem.kind, undoo_core::Kind::Internal, "{failure:?}");
     assert_eq!(loaded.load(Ordering::SeqCst), 0, "it was loaded to its end");

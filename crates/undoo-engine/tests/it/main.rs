@@ -9,6 +9,7 @@ mod filestore;
 mod findings;
 mod kept;
 mod leftovers;
+mod lock;
 mod odoo;
 mod outgoing;
 mod rights;

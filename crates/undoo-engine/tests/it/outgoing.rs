@@ -3,13 +3,13 @@
 use undoo_core::{Side, pair::parked_database};
 use undoo_engine::{
     order::{Answer, Target},
-    orders::{Listed, Order, carry_out},
-    restore::{self, Preparation},
+    orders::{Listed, Order},
+    restore::Preparation,
 };
 
 use crate::{
     server::Server,
-    world::{World, cut_over, nobody, preparation, stage},
+    world::{World, accept, carry_out, cut_over, discard, nobody, preparation, prepare, stage},
 };
 
 async fn order<T: serde::de::DeserializeOwned>(order: Order) -> T {
@@ -37,9 +37,9 @@ async fn mail_and_crons_that_wait_are_held_and_listed_until_a_person_releases_th
     let (mails, crons) = (server.psql(live, MAILS), server.psql(live, CRONS));
     stage(&work, &world.backup()).await.unwrap();
     let hold = Preparation { hold_outgoing: true, ..preparation() };
-    let held = restore::prepare(&work, &hold).await.unwrap();
+    let held = prepare(&work, &hold).await.unwrap();
     // A caller that was interrupted prepares again; what is held must not be forgotten for it.
-    let again = restore::prepare(&work, &hold).await.unwrap();
+    let again = prepare(&work, &hold).await.unwrap();
     assert_eq!(held, again);
     let what =
         |held: &[undoo_engine::outgoing::Held]| held.iter().map(|held| held.what.clone()).collect::<Vec<_>>();
@@ -48,7 +48,7 @@ async fn mail_and_crons_that_wait_are_held_and_listed_until_a_person_releases_th
     let mut due = what(&held.crons);
     due.sort();
     assert_eq!(due, ["Autovacuum", "Overdue", "Triggered"]);
-    restore::accept(&work).await.unwrap();
+    accept(&work).await.unwrap();
     cut_over(&world, &work.id, Side::Restored).await;
     assert_eq!(server.psql(live, CRONS), "Far ahead,Triggered later");
     assert!(!server.psql(live, MAILS).contains("outgoing"));
@@ -83,7 +83,7 @@ async fn a_copy_gets_an_identity_of_its_own_and_the_address_of_its_target() {
     let work = world.work();
     stage(&work, &world.backup()).await.unwrap();
     let copy = Preparation { renew_identity: true, clone: true, ..preparation() };
-    restore::prepare(&work, &copy).await.unwrap();
+    prepare(&work, &copy).await.unwrap();
     let staged = parked_database(&work.id, Side::Restored);
     let now = parameters(world.server, &staged);
     let value =
@@ -102,9 +102,9 @@ async fn a_copy_gets_an_identity_of_its_own_and_the_address_of_its_target() {
     assert!(world.server.access("odoo").connect(&clone).await.is_err());
     let tree = world.home().proof(&work.id).join("filestore").join(&clone);
     assert!(tree.join(crate::odoo::fname(&crate::odoo::content(0))).exists());
-    restore::accept(&work).await.unwrap();
+    accept(&work).await.unwrap();
     assert!(!world.has_database(&clone) && !world.home().proof(&work.id).exists());
-    restore::discard(&world.target, &work.id).await.unwrap();
+    discard(&world.target, &work.id).await.unwrap();
     world.assert_nothing_left(&work.id);
 }
 
@@ -114,8 +114,8 @@ async fn an_instance_without_a_neutralize_of_its_own_is_neutralized_in_sql() {
     let work = world.work();
     stage(&work, &world.backup()).await.unwrap();
     let neutral = Preparation { neutralize_in_sql: true, renew_identity: true, ..preparation() };
-    restore::prepare(&work, &neutral).await.unwrap();
-    restore::accept(&work).await.unwrap();
+    prepare(&work, &neutral).await.unwrap();
+    accept(&work).await.unwrap();
     cut_over(&world, &work.id, Side::Restored).await;
     let live = &world.target.database;
     let asked = |sql: &str| world.server.psql(live, sql);

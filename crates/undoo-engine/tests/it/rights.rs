@@ -1,7 +1,7 @@
 //! What each kind of role can do, and what is said where it can not.
 
 use undoo_core::{Side, pair::parked_database};
-use undoo_engine::{cluster, pairs};
+use undoo_engine::{cluster, pairs, swap};
 
 use crate::{
     server::{PASSWORD, Server, quoted},
@@ -273,6 +273,25 @@ async fn who_shall_own_the_restored_database_is_asked_of_the_live_one_and_a_gues
     world.target.owner = "odoo".into();
     world.make_live();
     assert_eq!(cluster::owner_of(&world.target).await.unwrap().as_deref(), Some("odoo"));
+}
+
+/// An earlier restore dropped the live database and failed: what it kept is the next one's to give.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_a_database_that_was_dropped_first_are_found_too_and_so_is_its_owner() {
+    let server = Server::of(17);
+    let mut world = World::live(server);
+    let admin = role(server, "CREATEDB CREATEROLE");
+    server.psql("postgres", &format!("GRANT odoo TO {admin} WITH ADMIN OPTION"));
+    let name = world.target.database.clone();
+    server.psql("postgres", &format!("ALTER DATABASE {name} SET log_duration TO on"));
+    let kept = swap::properties_of_live(&world.target).await.unwrap();
+    world.target.admin = server.access(&admin);
+    world.home().create(&world.work().id).unwrap();
+    world.home().write_dropped(&name, &kept).unwrap();
+    server.psql("postgres", &format!("DROP DATABASE {name}"));
+    assert_eq!(cluster::owner_of(&world.target).await.unwrap().as_deref(), Some("odoo"));
+    let failure = stage(&world.work(), &world.backup()).await.unwrap_err();
+    assert_eq!(codes(&failure), ["setting_rights:log_duration"]);
 }
 
 /// The staged database is made where the live one is, unless someone can do without that.

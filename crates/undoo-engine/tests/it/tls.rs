@@ -11,7 +11,7 @@ use undoo_engine::{
 
 use crate::{
     server::{PASSWORD, Server, quoted},
-    world::{World, cut_over, preparation, stage},
+    world::{World, accept, cut_over, preparation, prepare, stage},
 };
 
 /// A server that listens on the network, with a certificate for `localhost`.
@@ -178,8 +178,8 @@ async fn a_whole_restore_goes_through_a_server_that_takes_encrypted_sessions_onl
     let work: restore::Assignment = serde_json::from_value(serde_json::to_value(&work).unwrap()).unwrap();
     stage(&work, &world.backup()).await.unwrap_or_else(|failure| panic!("{failure:?}"));
     let with_clone = restore::Preparation { clone: true, ..preparation() };
-    restore::prepare(&work, &with_clone).await.unwrap();
-    restore::accept(&work).await.unwrap();
+    prepare(&work, &with_clone).await.unwrap();
+    accept(&work).await.unwrap();
     cut_over(&world, &work.id, Side::Restored).await;
     cut_over(&world, &work.id, Side::Replaced).await;
 }

@@ -17,7 +17,10 @@ use undoo_core::{
 };
 use undoo_engine::{
     home::{Home, marker},
-    order::{Answer, Failure, Intent, Options, Parts, Strategy, Target},
+    lock::{Locked, Work},
+    order::{Answer, Audience, Failure, Intent, Options, Parts, Strategy, Target},
+    orders::{Order, Session},
+    outgoing::HeldOutgoing,
     record::{Record, State},
     restore::{self, Assignment, Preparation, Report},
     source,
@@ -237,10 +240,45 @@ pub async fn open(path: &Path) -> (std::sync::Arc<undoo_archive::backup::Backup>
 /// Nobody.
 pub fn nobody(_: Answer) {}
 
+/// The target's lock, for work on this restore.
+pub async fn lock(work: &Assignment) -> undoo_core::Result<Locked> {
+    Locked::take(&work.target, Work::Restore(work.id)).await
+}
+
 /// Stages a backup.
 pub async fn stage(work: &Assignment, backup: &Path) -> Result<Report, Failure> {
     let (opened, _) = open(backup).await;
-    restore::stage(work, &backup.display().to_string(), opened, &nobody).await
+    stage_opened(work, &backup.display().to_string(), opened, &nobody).await
+}
+
+/// Stages an opened backup.
+pub async fn stage_opened(
+    work: &Assignment,
+    name: &str,
+    backup: std::sync::Arc<undoo_archive::backup::Backup>,
+    audience: &dyn Audience,
+) -> Result<Report, Failure> {
+    restore::stage(&lock(work).await?, work, name, backup, audience).await
+}
+
+/// Prepares a staged pair.
+pub async fn prepare(work: &Assignment, preparation: &Preparation) -> undoo_core::Result<HeldOutgoing> {
+    restore::prepare(&lock(work).await?, work, preparation).await
+}
+
+/// Accepts a staged pair.
+pub async fn accept(work: &Assignment) -> undoo_core::Result<()> {
+    restore::accept(&lock(work).await?, work).await
+}
+
+/// Takes a staged pair back.
+pub async fn discard(target: &Target, id: &RestoreId) -> undoo_core::Result<()> {
+    restore::discard(&Locked::take(target, Work::Restore(*id)).await?, target, id).await
+}
+
+/// Has an order carried out by a session of its own.
+pub async fn carry_out(order: Order, audience: &dyn Audience) -> Result<serde_json::Value, Failure> {
+    Session::default().carry_out(order, audience).await
 }
 
 /// What a recovery of the same instance asks for, without the proof, which needs an Odoo.
@@ -257,8 +295,8 @@ pub fn preparation() -> Preparation {
 /// Everything up to the cutover.
 pub async fn stage_and_accept(work: &Assignment, backup: &Path) -> Report {
     let report = stage(work, backup).await.unwrap_or_else(|failure| panic!("{failure:?}"));
-    restore::prepare(work, &preparation()).await.unwrap();
-    restore::accept(work).await.unwrap();
+    prepare(work, &preparation()).await.unwrap();
+    accept(work).await.unwrap();
     report
 }
 
@@ -357,7 +395,8 @@ pub async fn make_live(
         auto_rollback: true,
         checkpoint: &|step, done| crash.check(step, done),
     };
-    swap.make_live(&mut record, to).await
+    let locked = Locked::take(&world.target, Work::Cutover(*id)).await?;
+    swap.make_live(&locked, &mut record, to).await
 }
 
 /// Cuts over without trouble.

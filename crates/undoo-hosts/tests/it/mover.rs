@@ -1,24 +1,28 @@
 //! The mover and the volume that its binary is in.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead as _, BufReader},
+    ops::ControlFlow,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use bollard::{models::ContainerCreateBody, query_parameters::ListContainersOptionsBuilder};
-use tokio_util::sync::CancellationToken;
-use undoo_core::Kind;
 use undoo_hosts::{
     LABEL_TASK, Labels,
     binary::{ensure_binary, remove_unused},
-    mover::{self, MoverSpec},
+    mover::{Mover, MoverSpec},
 };
 
 use crate::support::{self, POSTGRES, Sandbox};
 
 support::trials![
-    a_mover_reads_its_order_and_answers_by_lines_without_rights_it_does_not_need,
+    a_mover_takes_one_order_after_another_without_rights_it_does_not_need,
+    a_mover_whose_caller_is_killed_sees_its_input_closed_and_ends,
     a_secret_in_an_order_is_nowhere_in_docker_inspect,
     a_cancelled_mover_may_put_things_in_order_and_is_gone,
     a_mover_that_outgrows_its_limit_is_a_problem_that_says_so,
-    a_mover_whose_future_is_dropped_is_removed,
+    a_mover_that_is_dropped_is_removed,
     a_half_filled_binary_volume_is_filled_again,
     a_mover_leaves_no_volume_behind,
 ];
@@ -38,7 +42,7 @@ async fn binary(sandbox: &Sandbox) -> String {
     ensure_binary(&sandbox.docker, &support::program(), POSTGRES).await.unwrap()
 }
 
-async fn a_mover_reads_its_order_and_answers_by_lines_without_rights_it_does_not_need(sandbox: Sandbox) {
+async fn a_mover_takes_one_order_after_another_without_rights_it_does_not_need(sandbox: Sandbox) {
     let volume = sandbox.volume("shared").await;
     let network = sandbox.network("net").await;
     let other = sandbox
@@ -57,26 +61,17 @@ async fn a_mover_reads_its_order_and_answers_by_lines_without_rights_it_does_not
     let mut spec = spec(&sandbox, "tell");
     spec.networks = vec![network, sandbox.network("second").await];
     spec.volumes_from = Some(other);
-    // Larger than any pipe, so that writing has to go on beside reading.
-    let order = format!("one\ntwo\n{}", "x".repeat(3_000_000));
-    let mut lines = Vec::new();
     let binary = binary(&sandbox).await;
-    let end = mover::run(
-        &sandbox.docker,
-        &spec,
-        &binary,
-        order.as_bytes(),
-        |line| lines.push(line.to_owned()),
-        &CancellationToken::new(),
-    )
-    .await
-    .unwrap();
-    assert_eq!(end.exit_code, 7);
-    assert!(end.output.ends_with("the last words\n"));
-    assert_eq!(end.output.len(), 64 * 1024);
+    let mut mover = Mover::start(&sandbox.docker, &spec, &binary).await.unwrap();
+    let mut lines = Vec::new();
+    // Larger than any pipe, so that writing has to go on beside reading.
+    for order in ["x".repeat(3_000_000), "two".to_owned()] {
+        let until_answered = |line: &str| heard(&mut lines, line, "answered");
+        mover.order(order.as_bytes(), until_answered).await.unwrap();
+    }
     let has = |line: &str| assert!(lines.iter().any(|other| other == line), "{line} in {lines:#?}");
-    has("order of 3000008 bytes");
-    has("got one");
+    has("order of 3000000 bytes");
+    has("order of 3 bytes");
     has("NoNewPrivs:\t1");
     // CHOWN (0), DAC_OVERRIDE (1) and FOWNER (3).
     has("CapEff:\t000000000000000b");
@@ -85,83 +80,90 @@ async fn a_mover_reads_its_order_and_answers_by_lines_without_rights_it_does_not
     has("write /var/lib/postgresql/data/file true");
     has("write /shared/file true");
     has("socket false");
+    let problem = mover.order(b"end", |_| ControlFlow::Continue(())).await.unwrap_err();
+    assert_eq!(problem.code, "mover_died");
+    assert!(
+        problem.message.contains("ended with 7") && problem.message.ends_with("the last words"),
+        "{problem}"
+    );
+    mover.close().await.unwrap();
     assert!(movers_of(&sandbox).await.is_empty());
 }
 
-async fn a_secret_in_an_order_is_nowhere_in_docker_inspect(sandbox: Sandbox) {
+/// Keeps a line; breaks at the one that ends an answer.
+fn heard(lines: &mut Vec<String>, line: &str, last: &str) -> ControlFlow<()> {
+    lines.push(line.to_owned());
+    if line == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// A mover that waits for SIGTERM, once it has said that it is ready.
+async fn lingering(sandbox: &Sandbox, spec: &MoverSpec, order: &[u8]) -> Mover {
+    let mut mover = Mover::start(&sandbox.docker, spec, &binary(sandbox).await).await.unwrap();
+    mover.order(order, |line| heard(&mut Vec::new(), line, "ready")).await.unwrap();
+    mover
+}
+
+async fn a_mover_whose_caller_is_killed_sees_its_input_closed_and_ends(sandbox: Sandbox) {
     let binary = binary(&sandbox).await;
-    let cancel = CancellationToken::new();
-    let (ready, mut is_ready) = tokio::sync::mpsc::unbounded_channel();
-    let spec = spec(&sandbox, "linger");
-    let run = mover::run(
-        &sandbox.docker,
-        &spec,
-        &binary,
-        b"password: s3cret-word",
-        |line| ready.send(line.to_owned()).unwrap(),
-        &cancel,
-    );
-    let look = async {
-        assert_eq!(is_ready.recv().await.as_deref(), Some("ready"));
-        let found = movers_of(&sandbox).await;
-        let text = sandbox.inspect_text(&found[0]).await;
-        cancel.cancel();
-        text
-    };
-    let (end, text) = tokio::join!(run, look);
-    assert_eq!(end.unwrap_err().kind, Kind::Cancelled);
+    let mut caller = Command::new(support::program())
+        .args(["play", "keep-mover", &binary, &sandbox.task()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(caller.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    let mover = movers_of(&sandbox).await.pop().unwrap();
+    let inspect = || sandbox.docker.engine().inspect_container(&mover, None);
+    let state = |found: bollard::models::ContainerInspectResponse| found.state.unwrap();
+    assert_eq!(state(inspect().await.unwrap()).running, Some(true));
+    let began = Instant::now();
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    while state(inspect().await.unwrap()).running == Some(true) {
+        assert!(began.elapsed() < Duration::from_secs(10), "it still runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(state(inspect().await.unwrap()).exit_code, Some(0), "it was not killed");
+    undoo_hosts::cleanup::remove(&sandbox.docker, &sandbox.task(), 1).await.unwrap();
+}
+
+async fn a_secret_in_an_order_is_nowhere_in_docker_inspect(sandbox: Sandbox) {
+    let mover = lingering(&sandbox, &spec(&sandbox, "linger"), b"password: s3cret-word").await;
+    let found = movers_of(&sandbox).await;
+    let text = sandbox.inspect_text(&found[0]).await;
+    mover.close().await.unwrap();
     assert!(text.contains("\"sh.undoo.epoch\":\"3\""), "{text}");
     assert!(text.contains("\"sh.undoo.role\":\"mover\""));
     assert!(!text.contains("s3cret-word"));
 }
 
 async fn a_cancelled_mover_may_put_things_in_order_and_is_gone(sandbox: Sandbox) {
-    let binary = binary(&sandbox).await;
-    let cancel = CancellationToken::new();
+    let mut mover = lingering(&sandbox, &spec(&sandbox, "linger"), b"").await;
     let mut lines = Vec::new();
     let began = Instant::now();
-    let problem = mover::run(
-        &sandbox.docker,
-        &spec(&sandbox, "linger"),
-        &binary,
-        b"",
-        |line| {
-            lines.push(line.to_owned());
-            cancel.cancel();
-        },
-        &cancel,
-    )
-    .await
-    .unwrap_err();
-    assert_eq!(problem.kind, Kind::Cancelled);
-    assert_eq!(lines, ["ready", "put in order"]);
+    // While it does not answer an order, too.
+    let unanswered = mover.order(b"more", |_| ControlFlow::Continue(()));
+    assert!(tokio::time::timeout(Duration::from_millis(300), unanswered).await.is_err());
+    mover.cancel(|line| lines.push(line.to_owned())).await.unwrap();
+    assert_eq!(lines, ["put in order"]);
     assert!(began.elapsed() < Duration::from_secs(15), "it was asked, not killed");
     assert!(movers_of(&sandbox).await.is_empty());
 }
 
 async fn a_mover_that_outgrows_its_limit_is_a_problem_that_says_so(sandbox: Sandbox) {
-    let binary = binary(&sandbox).await;
     let mut spec = spec(&sandbox, "grow");
     spec.memory_limit = Some(32 * 1024 * 1024);
     spec.cpu_limit = Some(1.0);
-    let problem = mover::run(&sandbox.docker, &spec, &binary, b"", |_| (), &CancellationToken::new())
-        .await
-        .unwrap_err();
+    let mut mover = Mover::start(&sandbox.docker, &spec, &binary(&sandbox).await).await.unwrap();
+    let problem = mover.order(b"", |_| ControlFlow::Continue(())).await.unwrap_err();
     assert_eq!(problem.code, "mover_out_of_memory");
     assert!(problem.message.contains("33554432"), "{}", problem.message);
+    mover.close().await.unwrap();
 }
 
-async fn a_mover_whose_future_is_dropped_is_removed(sandbox: Sandbox) {
-    let binary = binary(&sandbox).await;
-    let (ready, mut is_ready) = tokio::sync::mpsc::unbounded_channel();
-    let cancel = CancellationToken::new();
-    let spec = spec(&sandbox, "linger");
-    tokio::select! {
-        end = mover::run(&sandbox.docker, &spec, &binary, b"", |_| ready.send(()).unwrap(), &cancel) => {
-            panic!("it ended by itself: {end:?}")
-        }
-        _ = is_ready.recv() => {}
-    }
+async fn a_mover_that_is_dropped_is_removed(sandbox: Sandbox) {
+    drop(lingering(&sandbox, &spec(&sandbox, "linger"), b"").await);
     for _ in 0..100 {
         if movers_of(&sandbox).await.is_empty() {
             return;
@@ -199,11 +201,9 @@ async fn a_half_filled_binary_volume_is_filled_again(sandbox: Sandbox) {
     let again = ensure_binary(&sandbox.docker, &program, POSTGRES).await.unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(again, other);
-    let end =
-        mover::run(&sandbox.docker, &spec(&sandbox, "tell"), &again, b"x", |_| (), &CancellationToken::new())
-            .await
-            .unwrap();
-    assert_eq!(end.exit_code, 7, "{}", end.output);
+    let mut mover = Mover::start(&sandbox.docker, &spec(&sandbox, "tell"), &again).await.unwrap();
+    mover.order(b"x", |line| heard(&mut Vec::new(), line, "answered")).await.unwrap();
+    mover.close().await.unwrap();
     let remove = bollard::query_parameters::RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     sandbox.docker.engine().remove_container(&writer, Some(remove)).await.unwrap();
     // Not in use any more, but young: only whoever asks for young ones too removes it.
@@ -223,18 +223,11 @@ async fn a_mover_leaves_no_volume_behind(sandbox: Sandbox) {
     let mut with_volumes = spec(&sandbox, "linger");
     with_volumes.volumes_from = Some(other);
     for spec in [spec(&sandbox, "linger"), with_volumes] {
-        let cancel = CancellationToken::new();
-        let (ready, mut is_ready) = tokio::sync::mpsc::unbounded_channel();
-        let run =
-            mover::run(&sandbox.docker, &spec, &binary, b"", |_| ready.send(()).unwrap_or_default(), &cancel);
-        let look = async {
-            is_ready.recv().await;
-            let found = movers_of(&sandbox).await;
-            let found = sandbox.docker.engine().inspect_container(&found[0], None).await.unwrap();
-            cancel.cancel();
-            found.mounts.unwrap_or_default()
-        };
-        let (_, mounts) = tokio::join!(run, look);
+        let mover = lingering(&sandbox, &spec, b"").await;
+        let found = movers_of(&sandbox).await;
+        let found = sandbox.docker.engine().inspect_container(&found[0], None).await.unwrap();
+        mover.close().await.unwrap();
+        let mounts = found.mounts.unwrap_or_default();
         let volumes: Vec<_> =
             mounts.into_iter().filter_map(|mount| mount.name).filter(|n| !n.is_empty()).collect();
         let own: Vec<_> = volumes.into_iter().filter(|name| *name != binary && *name != anonymous).collect();

@@ -13,6 +13,7 @@ pub(crate) fn play(role: &str, rest: &[String]) -> ExitCode {
         "grow" => grow(),
         "work" => work(),
         "send-off" => send_off(rest),
+        "keep-mover" => keep_mover(rest),
         other => panic!("unknown role {other} {rest:?}"),
     }
 }
@@ -21,14 +22,27 @@ fn reaches_docker() -> bool {
     std::os::unix::net::UnixStream::connect(undoo_hosts::agent::SOCKET).is_ok()
 }
 
-/// Repeats its order and tells what it may do.
+/// Answers each order with what it got; for the first one tells what it may do, on the word `end` it ends.
 fn tell() -> ExitCode {
-    let mut order = String::new();
-    std::io::stdin().read_to_string(&mut order).unwrap();
-    println!("order of {} bytes", order.len());
-    for line in order.lines().take(3) {
-        println!("got {line}");
+    for (number, order) in std::io::stdin().lines().map_while(Result::ok).enumerate() {
+        println!("order of {} bytes", order.len());
+        if number == 0 {
+            tell_rights();
+        }
+        if order == "end" {
+            for _ in 0..3000 {
+                eprintln!("a line of thirty two characters.");
+            }
+            eprintln!("the last words");
+            return ExitCode::from(7);
+        }
+        println!("answered");
     }
+    println!("nobody asks any more");
+    ExitCode::SUCCESS
+}
+
+fn tell_rights() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     for line in status.lines().filter(|line| line.starts_with("CapEff") || line.starts_with("NoNewPrivs")) {
         println!("{line}");
@@ -37,11 +51,26 @@ fn tell() -> ExitCode {
         println!("write {path} {}", std::fs::write(path, "x").is_ok());
     }
     println!("socket {}", reaches_docker());
-    for _ in 0..3000 {
-        eprintln!("a line of thirty two characters.");
-    }
-    eprintln!("the last words");
-    ExitCode::from(7)
+}
+
+/// On the host: starts a mover that answers, tells its id, and then does nothing until it is killed.
+fn keep_mover(rest: &[String]) -> ExitCode {
+    let [volume, task] = rest else { panic!("two words are needed") };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let docker = undoo_hosts::Docker::connect(Default::default()).await.unwrap();
+        let labels = undoo_hosts::Labels::new(task, 1);
+        let spec = undoo_hosts::mover::MoverSpec::new("postgres:15", &["play", "tell"], labels);
+        let mut mover = undoo_hosts::mover::Mover::start(&docker, &spec, volume).await.unwrap();
+        let answered = |line: &str| match line {
+            "answered" => std::ops::ControlFlow::Break(()),
+            _ => std::ops::ControlFlow::Continue(()),
+        };
+        mover.order(b"one", answered).await.unwrap();
+        println!("ready");
+        std::future::pending::<()>().await;
+    });
+    ExitCode::SUCCESS
 }
 
 /// Waits for SIGTERM.

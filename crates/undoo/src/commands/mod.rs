@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use undoo_core::{Kind, Problem};
 use undoo_engine::order::Failure;
 
-use crate::{cli::Command, ui::Ui};
+use crate::{cli::Command, interrupt::interrupted, ui::Ui};
 
 /// Runs a command.
 ///
@@ -64,17 +64,30 @@ fn can_confirm(yes: bool, ui: &Ui) -> Result<(), Failure> {
 /// Asks a person to go on.
 ///
 /// # Errors
-/// `Cancelled` when they do not, or when there is no one to ask.
-fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
+/// `Cancelled` when they do not, or press Ctrl-C, or when there is no one to ask.
+async fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
     can_confirm(yes, ui)?;
     if yes {
         return Ok(());
     }
     ui.settle();
     eprint!("{question} [y/N] ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread that nobody waits for: a read of standard input cannot be called off.
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        if std::io::stdin().read_line(&mut answer).is_ok() {
+            let _ = tell.send(answer);
+        }
+    });
+    let answer = tokio::select! {
+        answer = told => answer.unwrap_or_default(),
+        () = interrupted() => {
+            eprintln!();
+            String::new()
+        }
+    };
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
     Err(Problem::new(Kind::Cancelled, "not_confirmed", "not confirmed; nothing live was touched", "").into())

@@ -14,7 +14,7 @@ use undoo_engine::{
     restore::{Assignment, Plan, Preparation, Report},
 };
 
-use super::{bytes, can_confirm, confirm, print_json};
+use super::{bytes, can_confirm, confirm};
 use crate::{
     cli::{Intent, Restore, Strategy},
     docker,
@@ -23,6 +23,8 @@ use crate::{
     ui::{self, Ui},
 };
 
+/// Code of the problem with which an order ends at Ctrl-C.
+const CANCELLED: &str = "cancelled";
 /// `maintenance_work_mem` of all loading sessions together, in MiB.
 const MAINTENANCE_MIB: u32 = 768;
 
@@ -33,46 +35,25 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
     }
     let mut place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
     place.settle_owner(arguments.owner.as_deref()).await?;
-    let work = assignment(arguments, &place)?;
+    let outcome = run_on(arguments, &place, began, ui).await;
+    // With it goes the target's lock, so that whoever comes next does not have to wait for it.
+    if let Err(left) = place.close().await {
+        ui.say(&format!("the container of this restore stays until the next run: {left}"));
+    }
+    outcome
+}
+
+async fn run_on(arguments: &Restore, place: &Place, began: Instant, ui: &Ui) -> Result<(), Failure> {
+    let work = assignment(arguments, place)?;
     if arguments.dry_run {
-        return dry_run(arguments, &place, work, ui).await;
+        return dry_run(arguments, place, work, ui).await;
     }
     if work.options.parts == Parts::Filestore {
-        return files_only(arguments, &place, work, ui).await;
+        return files_only(arguments, place, work, ui).await;
     }
-    let backup = docker::storage(&arguments.backup)?;
-    let name = backup.0.location().to_string();
-    if arguments.strategy == Strategy::StopFirst {
-        let database = &place.target().database;
-        let order = Order::Plan { backup: docker::storage(&arguments.backup)?, work: work.clone() };
-        let plan: Plan = place.order(order, ui).await?;
-        if let Some(failure) = Failure::of(&plan.findings, &work.options.accept) {
-            return Err(failure);
-        }
-        if arguments.drop_live.as_ref() == Some(database) {
-            let question = format!("Stop Odoo and drop \"{database}\" now? This cannot be undone.");
-            confirm(&question, arguments.yes, ui)?;
-            place.stop().await?;
-        }
-    }
-    let dead = place.dead().await?;
-    let staged = place.order::<Report>(Order::Stage { backup, name, work: work.clone() }, ui).await;
-    let report = match staged {
-        Ok(report) => report,
-        Err(failure) => {
-            // A mover that was killed or cancelled could not take its own things back.
-            if matches!(failure.problem.code, "cancelled" | "mover_died" | "mover_out_of_memory") {
-                discard(&place, &work, ui).await;
-            }
-            return Err(failure);
-        }
-    };
-    // Staging has swept their pairs away, so that nothing of them is at work any more.
-    if let Err(left) = place.bury(&dead).await {
-        ui.say(&format!("containers of an earlier run stay: {left}"));
-    }
-    match finish(arguments, &place, &work, &report, ui).await {
-        Ok(end) => {
+    let stopped = arguments.strategy == Strategy::StopFirst && make_room(arguments, place, &work, ui).await?;
+    match stage_and_finish(arguments, place, &work, ui).await {
+        Ok((report, end)) => {
             let result = json!({
                 "restore": end.record,
                 "report": report,
@@ -83,14 +64,106 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
                 "downtime_ms": end.record.downtime_ms,
                 "seconds": began.elapsed().as_secs_f64(),
             });
-            keep_report(&place, &work, &result, ui).await;
+            keep_report(place, &work, &result, ui).await;
             show(&end, &report, result, began, ui)
         }
-        Err((failure, staged)) => {
-            if staged {
-                discard(&place, &work, ui).await;
+        Err((failure, Reached::Staging)) if stopped => Err(with_odoo_stopped(place, failure).await),
+        Err((failure, _)) => Err(failure),
+    }
+}
+
+/// For `stop-first`: what is to be seen before the drop is seen, then Odoo is stopped. Answers whether it
+/// was; the database is dropped by the order that stages.
+async fn make_room(arguments: &Restore, place: &Place, work: &Assignment, ui: &Ui) -> Result<bool, Failure> {
+    let database = &place.target().database;
+    let order = Order::Plan { backup: docker::storage(&arguments.backup)?, work: work.clone() };
+    let plan: Plan = place.order(order, ui).await?;
+    if let Some(failure) = Failure::of(&plan.findings, &work.options.accept) {
+        return Err(failure);
+    }
+    if arguments.drop_live.as_ref() != Some(database) {
+        return Ok(false);
+    }
+    let question = format!("Stop Odoo and drop \"{database}\" now? This cannot be undone.");
+    confirm(&question, arguments.yes, ui).await?;
+    match place.stop().await {
+        Ok(()) => Ok(true),
+        Err(problem) => Err(with_odoo_stopped(place, problem.into()).await),
+    }
+}
+
+/// A failure after Odoo was stopped to make room: where nothing was dropped it is started again, else it
+/// has to be said that it stays stopped, and why.
+async fn with_odoo_stopped(place: &Place, mut failure: Failure) -> Failure {
+    let target = place.target();
+    let database = &target.database;
+    let quiet = Ui::quiet();
+    let names = place.order::<Vec<String>>(Order::Databases { target: target.clone() }, &quiet).await;
+    let said = match names {
+        Ok(names) if names.contains(database) => match place.start_again().await {
+            Ok(()) => {
+                format!("Odoo was stopped to make room, and runs again on \"{database}\", which is whole")
             }
-            Err(failure)
+            Err(problem) => format!(
+                "Odoo was stopped to make room and could not be started again ({problem}); start it: \
+                 \"{database}\" is whole"
+            ),
+        },
+        Ok(_) => format!(
+            "Odoo is stopped, because its database \"{database}\" was dropped to make room, as confirmed: it \
+             has none until a restore succeeds, which starts it and gives the database its settings and \
+             grants back"
+        ),
+        Err(_) => format!(
+            "Odoo is stopped, to make room; whether its database \"{database}\" was dropped could not be seen"
+        ),
+    };
+    failure.problem.message = format!("{}. {said}", failure.problem.message);
+    failure
+}
+
+/// How far a restore came that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// Nothing of it is live.
+    Staging,
+    /// From here on the record on the target says how far it came.
+    Cutover,
+}
+
+async fn stage_and_finish(
+    arguments: &Restore,
+    place: &Place,
+    work: &Assignment,
+    ui: &Ui,
+) -> Result<(Report, End), (Failure, Reached)> {
+    let staging = |failure: Failure| (failure, Reached::Staging);
+    let backup = docker::storage(&arguments.backup).map_err(|problem| staging(problem.into()))?;
+    let name = backup.0.location().to_string();
+    let dead = place.dead().await.map_err(staging)?;
+    let order = Order::Stage { backup, name, work: work.clone() };
+    let report: Report = match place.order(order, ui).await {
+        Ok(report) => report,
+        Err(failure) => {
+            // A mover that was killed or cancelled could not take its own things back.
+            if matches!(failure.problem.code, CANCELLED | "mover_died" | "mover_out_of_memory") {
+                discard(place, work, ui).await;
+            }
+            return Err(staging(failure));
+        }
+    };
+    // Staging has swept their pairs away, so that nothing of them is at work any more.
+    if let Err(left) = place.bury(&dead).await {
+        ui.say(&format!("containers of an earlier run stay: {left}"));
+    }
+    match finish(arguments, place, work, &report, ui).await {
+        Ok(end) => Ok((report, end)),
+        Err((failure, reached)) => {
+            // Ctrl-C may come just before there is a cutover; a pair that has one is not discarded.
+            if reached == Reached::Staging || failure.problem.code == CANCELLED {
+                discard(place, work, ui).await;
+            }
+            Err((failure, reached))
         }
     }
 }
@@ -153,7 +226,7 @@ async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) 
         place.order(Order::Plan { backup: docker::storage(&arguments.backup)?, work }, ui).await?;
     ui.settle();
     if ui.is_json() {
-        print_json(&plan)?;
+        ui.done(&plan)?;
     } else {
         show_plan(arguments, place, &plan, &place.holders().await?);
     }
@@ -230,15 +303,15 @@ struct End {
     boot: Option<Answered>,
 }
 
-/// From the verified staged pair to the live one. The error says whether the pair is still only staged.
+/// From the verified staged pair to the live one.
 async fn finish(
     arguments: &Restore,
     place: &Place,
     work: &Assignment,
     report: &Report,
     ui: &Ui,
-) -> Result<End, (Failure, bool)> {
-    let staged = |failure: Failure| (failure, true);
+) -> Result<End, (Failure, Reached)> {
+    let staged = |failure: Failure| (failure, Reached::Staging);
     let intent = intent(arguments, report);
     let neutralize = intent == order::Intent::Copy && !arguments.no_neutralize;
     let by_odoo =
@@ -259,21 +332,25 @@ async fn finish(
     let held: HeldOutgoing = place.order(order, ui).await.map_err(staged)?;
     let boot = if boots {
         ui.tell(Answer::Phase { phase: Phase::Boot });
-        Some(place.prove(work, ui).await.map_err(staged)?)
+        let quiet = Ui::quiet();
+        let flush = place.order::<()>(Order::Flush { work: work.clone() }, &quiet);
+        let (boot, flushed) = tokio::join!(place.prove(work, ui), flush);
+        let boot = boot.map_err(staged)?;
+        flushed.map_err(staged)?;
+        Some(boot)
     } else {
         None
     };
     place.order::<()>(Order::Accept { work: work.clone() }, ui).await.map_err(staged)?;
     let question = format!("Put the restored \"{}\" in the place of the live one?", place.target().database);
-    confirm(&question, arguments.yes, ui).map_err(staged)?;
+    confirm(&question, arguments.yes, ui).await.map_err(staged)?;
     let cutover = Cutover {
         id: work.id,
         to: Side::Restored,
         auto_rollback: !arguments.no_auto_rollback,
         booted_ms: boot.as_ref().map(|answered| answered.after_ms),
     };
-    // From here on the record on the target says how far it came.
-    let record = place.cut_over(cutover, ui).await.map_err(|failure| (failure, false))?;
+    let record = place.cut_over(cutover, ui).await.map_err(|failure| (failure, Reached::Cutover))?;
     Ok(End { record, intent, neutralized: neutralize, held, boot })
 }
 
@@ -373,7 +450,7 @@ async fn files_only(arguments: &Restore, place: &Place, work: Assignment, ui: &U
     let added: undoo_engine::files::Added = place.order(Order::AddFiles { backup, work }, ui).await?;
     ui.settle();
     if ui.is_json() {
-        return print_json(&added);
+        return ui.done(&added);
     }
     println!(
         "Added {} files ({}), replaced {} that were not what their names say, left {} as they were",

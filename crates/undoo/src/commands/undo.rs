@@ -2,12 +2,12 @@
 
 use undoo_core::{Kind, Problem, Side};
 use undoo_engine::{
-    order::{Answer, Audience, Failure},
+    order::Failure,
     orders::{Order, UndoPlan},
     record::{Record, State},
 };
 
-use super::{confirm, print_json};
+use super::confirm;
 use crate::{
     cli::{OnTarget, Undo},
     place::{Cutover, Place},
@@ -25,9 +25,10 @@ pub(super) async fn run(arguments: &Undo, ui: &Ui) -> Result<(), Failure> {
     ui.settle();
     if arguments.dry_run {
         if ui.is_json() {
-            return print_json(&plan);
+            ui.done(&plan)?;
+        } else {
+            show_plan(&plan);
         }
-        show_plan(&plan);
         return Ok(());
     }
     if !ui.is_json() {
@@ -37,7 +38,7 @@ pub(super) async fn run(arguments: &Undo, ui: &Ui) -> Result<(), Failure> {
     if expired && !matches!(plan.record.state, State::Swapping { .. }) {
         ui.say("The undo window is over, but the pair is still there.");
     }
-    confirm("Swap them?", arguments.yes, ui)?;
+    confirm("Swap them?", arguments.yes, ui).await?;
     swap(&place, &plan.record, plan.to, ui).await
 }
 
@@ -59,9 +60,7 @@ async fn swap(place: &Place, record: &Record, to: Side, ui: &Ui) -> Result<(), F
     let record = place.cut_over(cutover, ui).await?;
     ui.settle();
     if ui.is_json() {
-        let result = serde_json::to_value(&record).unwrap_or_default();
-        ui.tell(Answer::Done { result });
-        return Ok(());
+        return ui.done(&record);
     }
     println!("The {} pair of \"{}\" is live", to.word(), record.database);
     if let Some(downtime) = record.downtime_ms {

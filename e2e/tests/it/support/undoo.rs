@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -57,6 +57,14 @@ impl Undoo {
         }
         command.args(words).envs(variables.iter().copied()).stdin(Stdio::null());
         command
+    }
+
+    /// Starts a mover on this machine, gives it this order, and closes its input.
+    pub(crate) fn order_and_leave(&self, order: &Value) -> Child {
+        let mut command = self.command(&["mover"], &[]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{order}").unwrap();
+        child
     }
 
     /// Runs it to its end.
@@ -149,6 +157,11 @@ impl Running {
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        docker::succeed(Command::new("kill").args(["-INT", &self.child.id().to_string()]), b"");
     }
 
     /// Waits for its end.

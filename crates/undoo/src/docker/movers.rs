@@ -1,0 +1,225 @@
+//! Orders to movers: one mover for a whole restore, which holds the target's lock between its orders, and
+//! short ones for whoever only looks.
+
+use std::{
+    future::Future,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use undoo_core::{Kind, Problem, Result};
+use undoo_engine::{
+    order::{Answer, Audience, Failure},
+    orders::Order,
+};
+use undoo_hosts::mover::{Bind, Mover, MoverSpec};
+use undoo_storage::{Access, StorageOrder};
+
+use super::{DockerPlace, written};
+use crate::{
+    interrupt::{cancelled, interrupted},
+    relay::Relay,
+    ui::Ui,
+};
+
+/// Where a backup of this machine stands inside a mover.
+const BACKUP_INSIDE: &str = "/undoo-backup";
+/// The task of a mover that is no restore's.
+const LOOK: &str = "look";
+
+/// A mover that is kept for the orders of one restore.
+pub(super) struct Open {
+    mover: Mover,
+    /// The restore.
+    pub(super) task: String,
+    /// The backup of this machine that it can read.
+    backup: Option<PathBuf>,
+    /// The way to loopback storage; the mover may read from it until it ends.
+    relay: Option<Relay>,
+}
+
+impl DockerPlace {
+    /// Has an order carried out: by the mover of its restore, which is started with the first one; by a
+    /// mover of its own where there is none to ask. Ctrl-C cancels it, and ends that mover.
+    ///
+    /// # Errors
+    /// Those of the order, and of the engine.
+    pub async fn order(&self, order: Order, ui: &Ui) -> Result<Value, Failure> {
+        self.order_until(order, ui, interrupted()).await
+    }
+
+    /// As [`DockerPlace::order`], cancelled by `stop` and by nothing else.
+    pub(super) async fn order_until(
+        &self,
+        mut order: Order,
+        ui: &Ui,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Value, Failure> {
+        let task = task_of(&order);
+        // Taken out while it works: if this is dropped, so is the mover, and with it what it did.
+        let mut kept = self.open.lock().await;
+        let local = local_backup(&mut order)?;
+        let fits = |open: &Open| {
+            task.as_ref().is_none_or(|task| *task == open.task) && (local.is_none() || open.backup == local)
+        };
+        let mut open = match kept.take() {
+            Some(open) if fits(&open) => open,
+            other => {
+                if let Some(other) = other {
+                    other.mover.close().await?;
+                }
+                self.start_mover(task.as_deref().unwrap_or(LOOK), local).await?
+            }
+        };
+        if let Some(storage) = storage_of(&mut order)
+            && let Some(relay) = Relay::for_access(&mut storage.0, self.gateway()).await?
+        {
+            open.relay = Some(relay);
+        }
+        let (outcome, mover) = give(open.mover, &order, ui, stop).await;
+        if let Some(mover) = mover {
+            let open = Open { mover, ..open };
+            if open.task == LOOK {
+                open.mover.close().await?;
+            } else {
+                *kept = Some(open);
+            }
+        }
+        outcome
+    }
+
+    /// Whether the mover of this restore is kept, and with it the target's lock.
+    pub(super) async fn is_kept(&self, task: &str) -> bool {
+        self.open.lock().await.as_ref().is_some_and(|open| open.task == task)
+    }
+
+    /// Ends the mover that is kept.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn close(&self) -> Result<()> {
+        match self.open.lock().await.take() {
+            Some(open) => open.mover.close().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn start_mover(&self, task: &str, backup: Option<PathBuf>) -> Result<Open> {
+        let mut spec = self.spec(task, &["mover"]);
+        if let Some(source) = &backup {
+            spec.binds.push(Bind {
+                source: source.display().to_string(),
+                target: inside(source).display().to_string(),
+                read_only: true,
+            });
+        }
+        let mover = Mover::start(&self.docker, &spec, &self.binary).await?;
+        Ok(Open { mover, task: task.to_owned(), backup, relay: None })
+    }
+
+    /// Runs a mover for one order; `stop` cancels it.
+    pub(super) async fn order_to(
+        &self,
+        spec: &MoverSpec,
+        order: &Order,
+        ui: &Ui,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Value, Failure> {
+        let mover = Mover::start(&self.docker, spec, &self.binary).await?;
+        let (outcome, mover) = give(mover, order, ui, stop).await;
+        if let Some(mover) = mover {
+            mover.close().await?;
+        }
+        outcome
+    }
+}
+
+/// Gives a mover an order; gives it back if it can take another one.
+async fn give(
+    mut mover: Mover,
+    order: &Order,
+    ui: &Ui,
+    stop: impl Future<Output = ()>,
+) -> (Result<Value, Failure>, Option<Mover>) {
+    let bytes = match written(order) {
+        Ok(bytes) => bytes,
+        Err(problem) => return (Err(problem.into()), Some(mover)),
+    };
+    let mut outcome = None;
+    let mut listen = |line: &str| {
+        match serde_json::from_str::<Answer>(line) {
+            Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => {
+                outcome = answer.outcome();
+                return ControlFlow::Break(());
+            }
+            Ok(answer) => ui.tell(answer),
+            Err(_) => tracing::warn!(line, "a mover said something that is no answer"),
+        }
+        ControlFlow::Continue(())
+    };
+    let answered = tokio::select! {
+        answered = mover.order(&bytes, &mut listen) => Some(answered),
+        () = stop => None,
+    };
+    let problem = match answered {
+        Some(Ok(())) => match outcome {
+            Some(outcome) => return (outcome, Some(mover)),
+            None => cancelled(),
+        },
+        Some(Err(problem)) => problem,
+        None => cancelled(),
+    };
+    // What it still has to say is that it was cancelled; a container that has ended already is removed.
+    let ended = mover.cancel(|line| tracing::debug!(line, "a mover's last words")).await;
+    if let Err(left) = ended {
+        tracing::warn!(%left, "a mover could not be ended");
+    }
+    (Err(problem.into()), None)
+}
+
+/// The backup of an order that reads one.
+fn storage_of(order: &mut Order) -> Option<&mut StorageOrder> {
+    match order {
+        Order::Plan { backup, .. } | Order::Stage { backup, .. } | Order::AddFiles { backup, .. } => {
+            Some(backup)
+        }
+        _ => None,
+    }
+}
+
+/// The place of a backup that lies on this machine; in the order it becomes the place inside a mover.
+fn local_backup(order: &mut Order) -> Result<Option<PathBuf>> {
+    let Some(StorageOrder(Access::Local { path })) = storage_of(order) else { return Ok(None) };
+    let source = std::fs::canonicalize(&*path).map_err(|error| missing_backup(path, error))?;
+    *path = inside(&source);
+    Ok(Some(source))
+}
+
+fn inside(source: &Path) -> PathBuf {
+    Path::new(BACKUP_INSIDE).join(source.file_name().unwrap_or_default())
+}
+
+/// The restore that an order belongs to; `None` for those that any mover can carry out.
+fn task_of(order: &Order) -> Option<String> {
+    match order {
+        Order::Plan { work, .. }
+        | Order::Stage { work, .. }
+        | Order::AddFiles { work, .. }
+        | Order::Prepare { work, .. }
+        | Order::Flush { work }
+        | Order::Accept { work } => Some(work.id.to_string()),
+        Order::Discard { id, .. } | Order::HandOver { id, .. } => Some(id.to_string()),
+        _ => None,
+    }
+}
+
+fn missing_backup(path: &Path, error: std::io::Error) -> Problem {
+    Problem::new(
+        Kind::Missing,
+        "backup_missing",
+        format!("there is no backup at {}", path.display()),
+        "check the path",
+    )
+    .caused_by(error)
+}
