@@ -47,6 +47,7 @@ ROWS = (
     ("downtime", "ours downtime large", "ours downtime small", "ours, small database", "s", 1.3),
     ("p95 /web/login while loading", "ours busy login", "idle login", "idle", "ms", 2.0),
     ("p95 API write while loading", "ours busy write", "idle write", "idle", "ms", 2.0),
+    ("a mover's memory, 10 GB", "ours big memory", 256.0, "limit", "MiB", 1.0),
 )
 # Of the peers alone, for what they cost a live system.
 PEER_ROWS = (

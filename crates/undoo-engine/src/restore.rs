@@ -207,23 +207,24 @@ pub async fn stage(
     // The cutover sees neither plan nor options, and has to know what was accepted to be lost.
     home.write(&work.id, swap::LEFT_OUT, &work.options.accept)?;
     record.write(&home)?;
-    match stage_pair(work, &home, &mut record, &plan, backup, audience).await {
-        Ok(staged) => {
-            let report = Report {
-                id: work.id,
-                backup: name.to_owned(),
-                target: work.target.name.clone(),
-                plan,
-                loaded: staged.loaded,
-                counted: staged.counted,
-                filestore: staged.filestore,
-                attachments: staged.attachments,
-                findings: staged.findings,
-                seconds: began.elapsed().as_secs_f64(),
-            };
-            home.write(&work.id, REPORT, &report)?;
-            Ok(report)
-        }
+    let staged = stage_pair(work, &home, &mut record, &plan, backup, audience).await.and_then(|staged| {
+        let report = Report {
+            id: work.id,
+            backup: name.to_owned(),
+            target: work.target.name.clone(),
+            plan,
+            loaded: staged.loaded,
+            counted: staged.counted,
+            filestore: staged.filestore,
+            attachments: staged.attachments,
+            findings: staged.findings,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        home.write(&work.id, REPORT, &report)?;
+        Ok(report)
+    });
+    match staged {
+        Ok(report) => Ok(report),
         Err(failure) => {
             if let Err(left) = pairs::purge(&work.target, &home, &mut record).await {
                 audience.tell(Answer::Log {

@@ -346,14 +346,16 @@ pub async fn drop_database(server: &Client, target: &Target, name: &str) -> Resu
 
 async fn force_drop(server: &Client, name: &str) -> Result<()> {
     let there = server
-        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
+        .query_opt("SELECT datconnlimit FROM pg_database WHERE datname = $1", &[&name])
         .await
         .map_err(pg::failed("looking for a staged database"))?;
-    if there.is_none() {
-        return Ok(());
+    let Some(there) = there else { return Ok(()) };
+    // One that a dying server was dropping is marked so: nobody gets in, and it may only be dropped.
+    let invalid = there.get::<_, i32>(0) == -2;
+    if !invalid {
+        let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name));
+        server.batch_execute(&close).await.map_err(pg::failed("closing a database to be dropped"))?;
     }
-    let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name));
-    server.batch_execute(&close).await.map_err(pg::failed("closing a database to be dropped"))?;
     server
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \

@@ -18,7 +18,7 @@ use undoo_engine::{
 };
 use undoo_hosts::{Docker, DockerEndpoint, agent::SOCKET, service, target};
 
-use crate::{mover, ui::Ui};
+use crate::{hold::Hold, mover, ui::Ui};
 
 /// How long a container may take to stop before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -49,6 +49,9 @@ pub struct AgentOrder {
     pub holders: Vec<String>,
     /// How long Odoo took to boot for the proof, in milliseconds.
     pub booted_ms: Option<u64>,
+    /// Where tests hold it.
+    #[serde(default)]
+    pub hold: Hold,
 }
 
 /// What was running, so that a resumed cutover starts the same again.
@@ -121,7 +124,10 @@ async fn cut_over(ui: &Ui) -> Result<Record> {
         services: &services,
         audience: ui,
         auto_rollback: order.auto_rollback,
-        checkpoint: &|_, _| Ok(()),
+        checkpoint: &|step, done| {
+            order.hold.checkpoint(step, done, ui);
+            Ok(())
+        },
     };
     swap.make_live(&locked, &mut record, order.to).await?;
     Ok(record)

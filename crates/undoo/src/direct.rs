@@ -19,6 +19,7 @@ use undoo_engine::{
 
 use crate::{
     cli::TargetArgs,
+    hold::Hold,
     interrupt::{cancelled, interrupted},
     place::Cutover,
     ui::Ui,
@@ -161,13 +162,17 @@ impl DirectPlace {
                 "`undoo list` shows what there is",
             )
         })?;
+        let hold = Hold::asked();
         let swap = Swap {
             target: &self.target,
             home: &home,
             services: &self.services,
             audience: ui,
             auto_rollback: cutover.auto_rollback,
-            checkpoint: &|_, _| Ok(()),
+            checkpoint: &|step, done| {
+                hold.checkpoint(step, done, ui);
+                Ok(())
+            },
         };
         let outcome = {
             let mut swapping = std::pin::pin!(swap.make_live(&locked, &mut record, cutover.to));

@@ -36,6 +36,7 @@ use undoo_storage::StorageOrder;
 use crate::{
     agent::{AgentEnd, AgentOrder},
     cli::TargetArgs,
+    hold::Hold,
     interrupt::interrupted,
     place::Cutover,
     ui::Ui,
@@ -350,6 +351,7 @@ impl DockerPlace {
             http_port: self.odoo.conf.http_port,
             holders,
             booted_ms: cutover.booted_ms,
+            hold: Hold::asked(),
         };
         let ended = CancellationToken::new();
         let hand_over = async {

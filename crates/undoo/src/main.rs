@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod direct;
 mod docker;
+mod hold;
 mod interrupt;
 mod mover;
 mod place;

@@ -1,15 +1,10 @@
 //! Whatever is killed, and whenever: one of the two whole pairs is live afterwards, and Odoo answers.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{
-    Instance, Kind, Made, Undoo,
-    backup::base64,
-    docker::{docker, succeed},
-    noise, wait_for,
-};
+use crate::support::{Instance, Kind, Made, Undoo, backup::base64, docker::docker, noise, wait_for};
 
 /// An instance with something in it that the backup does not have.
 struct Pairs {
@@ -45,6 +40,16 @@ impl Pairs {
     /// Insists that the restored pair is live, rows and files.
     fn restored_is_live(&self) {
         self.backup.is_live_on(&self.live, &self.live.name);
+    }
+
+    /// Insists on one of the two, and that nothing of undoo runs or lies about.
+    fn is_live(&self, restored: bool, after: &str) {
+        if restored {
+            self.restored_is_live();
+        } else {
+            self.replaced_is_live();
+        }
+        assert_eq!(self.live.leftovers(), [""; 0], "after {after}");
     }
 
     fn words<'a>(&'a self, zip: &'a str, target: &'a str) -> [&'a str; 6] {
@@ -183,27 +188,29 @@ fn a_cutover_whose_command_is_killed_between_stop_and_start_finishes() {
     assert_eq!(pairs.live.leftovers(), [""; 0]);
 }
 
+/// What is left to do when a cutover is killed: after each of its steps, and before the first.
+const MOMENTS: [&str; 9] = [
+    "stop_services:before",
+    "stop_services:after",
+    "close_databases:after",
+    "rename_databases:after",
+    "park_directory:after",
+    "place_directory:after",
+    "open_database:after",
+    "start_services:after",
+    "await_health:after",
+];
+
 #[test]
-fn a_cutover_killed_at_any_step_is_resumed_or_undone_to_a_whole_pair() {
+fn an_undo_killed_at_any_step_is_resumed_or_undone_to_a_whole_pair() {
     let undoo = Undoo::ready();
     // Without db_name, the database has to be found while its name is in between.
     let pairs = Pairs::up(Kind { pinned: false, ..Kind::ODOO_19 });
     let (zip, target) = (pairs.backup.zip(), pairs.live.target());
     undoo.run(&pairs.words(&zip, &target)).ends(0);
-    let journal = pairs.live.newest_restore().unwrap().join("journal.jsonl");
     let mut restored = true;
-    let moments = [
-        ("stop_services", false),
-        ("stop_services", true),
-        ("close_databases", true),
-        ("rename_databases", true),
-        ("park_directory", true),
-        ("place_directory", true),
-        ("open_database", true),
-        ("start_services", true),
-    ];
-    for (index, (step, done)) in moments.into_iter().enumerate() {
-        kill_agent_at(&undoo, &pairs, &journal, step, done);
+    for (index, moment) in MOMENTS.into_iter().enumerate() {
+        kill_agent_at(&undoo, &pairs, &["undo", &target, "--yes", "--json"], moment);
         // The cutover was on its way to the other side; an undo goes to what was there before the restore.
         restored = if index % 2 == 0 {
             undoo.run(&["resume", &target, "--json"]).ends(0);
@@ -212,33 +219,42 @@ fn a_cutover_killed_at_any_step_is_resumed_or_undone_to_a_whole_pair() {
             undoo.run(&["undo", &target, "--yes", "--json"]).ends(0);
             false
         };
-        if restored {
-            pairs.restored_is_live();
-        } else {
-            pairs.replaced_is_live();
-        }
-        assert_eq!(pairs.live.leftovers(), [""; 0], "after {step}");
+        pairs.is_live(restored, moment);
     }
     let nothing = undoo.run(&["resume", &target, "--json"]).ends(7);
     assert_eq!(nothing.json()["code"], "nothing_to_resume");
 }
 
-/// Starts a swap and kills its container as soon as the journal shows this moment.
-fn kill_agent_at(undoo: &Undoo, pairs: &Pairs, journal: &PathBuf, step: &str, done: bool) {
-    let target = pairs.live.target();
-    let before = fs::read_to_string(journal).unwrap().len();
-    let run = undoo.start(&["undo", &target, "--yes", "--json"], &[]);
-    let agent = wait_for("the cutover", Duration::from_secs(30), || {
-        pairs.live.of_undoo("cutover-agent", false).pop()
-    });
-    let process = wait_for("its process", Duration::from_secs(10), || {
-        Some(docker(&["inspect", "-f", "{{.State.Pid}}", &agent])).filter(|pid| pid != "0")
-    });
-    let moment = format!("\"step\":\"{step}\",\"done\":{done}");
-    wait_for(&moment, Duration::from_secs(30), || {
-        fs::read_to_string(journal).unwrap()[before..].contains(&moment).then_some(())
-    });
-    succeed(Command::new("kill").args(["-9", &process]), b"");
+/// The first cutover of a restore: the live directory is one that Odoo made, and there is no proven way
+/// back yet. A restore begun meanwhile is refused, whatever the cutover was doing.
+#[test]
+fn a_restores_cutover_killed_between_its_renames_is_resumed_or_undone_to_a_whole_pair() {
+    let undoo = Undoo::ready();
+    let pairs = Pairs::up(Kind::ODOO_19);
+    let (zip, target) = (pairs.backup.zip(), pairs.live.target());
+    let words: Vec<&str> = pairs.words(&zip, &target).into_iter().chain(["--no-boot"]).collect();
+    let moments = ["rename_databases:after", "park_directory:after", "place_directory:after"];
+    for (moment, onward) in moments.into_iter().zip([false, true, false]) {
+        kill_agent_at(&undoo, &pairs, &words, moment);
+        assert_eq!(undoo.run(&words).ends(7).json()["code"], "cutover_unfinished");
+        let command = if onward { "resume" } else { "undo" };
+        let yes: &[&str] = if onward { &[] } else { &["--yes"] };
+        undoo.run(&[&[command, &target, "--json"], yes].concat()).ends(0);
+        pairs.is_live(onward, moment);
+        if onward {
+            undoo.run(&["undo", &target, "--yes"]).ends(0);
+            pairs.is_live(false, moment);
+        }
+    }
+}
+
+/// Starts a cutover and kills its container while it is held at this moment.
+fn kill_agent_at(undoo: &Undoo, pairs: &Pairs, words: &[&str], moment: &str) {
+    let run = undoo.start(words, &[("UNDOO_HOLD_AT", moment)]);
+    run.hears(&format!("held at {moment}"));
+    let agents = pairs.live.of_undoo("cutover-agent", false);
+    assert_eq!(agents.len(), 1, "{agents:?}");
+    docker(&["kill", &agents[0]]);
     let run = run.finish().ends(10);
     assert_eq!(run.json()["code"], "agent_died");
 }

@@ -7,10 +7,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod compose;
 mod crash;
 mod direct;
 mod holders;
 mod hostile;
+mod hostile_input;
 mod layouts;
 mod memory;
 mod outgoing;

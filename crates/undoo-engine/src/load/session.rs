@@ -1,6 +1,9 @@
 //! The loader role's sessions: their settings, and statements in batches whose failures are named.
 
-use tokio_postgres::{Client, error::ErrorPosition};
+use tokio_postgres::{
+    Client,
+    error::{ErrorPosition, SqlState},
+};
 use undoo_core::{Kind, Problem, Result};
 
 use crate::pg::{self, DatabaseAccess};
@@ -124,7 +127,8 @@ impl<'a> Batch<'a> {
 
 /// The problem of a statement that PostgreSQL refused.
 pub fn statement_failed(statement: &Located, error: tokio_postgres::Error) -> Problem {
-    if error.as_db_error().is_none() {
+    // Neither is a fault of the dump.
+    if error.as_db_error().is_none() || error.code() == Some(&SqlState::DISK_FULL) {
         return pg::failed("running a statement of the dump")(error);
     }
     let start: String = statement.sql.chars().take(160).collect();

@@ -206,6 +206,42 @@ async fn a_storage_that_breaks_off_in_mid_member_leaves_the_live_pair_and_nothin
     }
 }
 
+/// It is away for a moment in the middle of the dump and again among the files, for fewer tries than are
+/// made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_breaks_off_in_mid_member_and_comes_back_is_read_on() {
+    let world = World::empty(Server::of(17));
+    let bytes = std::fs::read(slow_backup(&world)).unwrap();
+    let length = bytes.len();
+    let (address, left) = flaky_server(bytes);
+    let options = undoo_storage::Options {
+        retry: Retry {
+            attempts: 200,
+            first_pause: Duration::from_millis(5),
+            longest_pause: Duration::from_millis(10),
+        },
+        ..undoo_storage::Options::default()
+    };
+    let access = Access::Http(HttpAccess { url: address.into() });
+    let opened = source::open(&access, &options).await.unwrap();
+    left.store(length / 3, Ordering::SeqCst);
+    let breaks = tokio::spawn(async move {
+        for more in [length / 3, usize::MAX] {
+            while left.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            // Several requests meet a server that sends nothing.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            left.store(more, Ordering::SeqCst);
+        }
+    });
+    let work = world.work();
+    let report = stage_opened(&work, "flaky", opened, &nobody).await.unwrap_or_else(|f| panic!("{f:?}"));
+    breaks.await.unwrap();
+    assert!(report.attachments.is_some_and(|found| found.is_exact() && found.matched == 60));
+    assert_eq!(report.loaded.map(|loaded| loaded.rows["\"public\".\"mail_message\""]), Some(60_000));
+}
+
 /// The rest of the files is not fetched for a restore that has failed already.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_dump_ends_the_fetching_of_files() {

@@ -7,6 +7,7 @@ mod cutover;
 mod fidelity;
 mod filestore;
 mod findings;
+mod full_disk;
 mod kept;
 mod leftovers;
 mod lock;

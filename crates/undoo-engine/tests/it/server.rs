@@ -71,10 +71,22 @@ impl Server {
         server
     }
 
+    /// As [`Server::own`], with its data in this folder.
+    pub fn own_in(major: u32, place: &Path) -> Self {
+        let server = Self::prepared_in(&major.to_string(), place);
+        server.start();
+        server
+    }
+
     /// A copy of a cluster that has everything that tests begin with. It is made once and kept with what
     /// the build makes, because a test may have a process of its own.
     fn prepared(build: &str) -> Self {
-        let server = Self::unprepared(build);
+        // In memory: that these servers' disk is slow would say nothing about what is tested.
+        Self::prepared_in(build, Path::new("/dev/shm"))
+    }
+
+    fn prepared_in(build: &str, place: &Path) -> Self {
+        let server = Self::unprepared(build, place);
         let script = include_str!("odoo.sql");
         let name = format!(
             "postgres-{build}-{:x}",
@@ -84,7 +96,7 @@ impl Server {
         let lock = File::create(template.with_extension("lock")).unwrap();
         lock.lock().unwrap();
         if !template.exists() {
-            let making = Self::unprepared(build);
+            let making = Self::unprepared(build, Path::new("/dev/shm"));
             making.init(build.ends_with("-icu"));
             making.start();
             making
@@ -101,9 +113,8 @@ impl Server {
         server
     }
 
-    fn unprepared(build: &str) -> Self {
-        // In memory: that these servers' disk is slow would say nothing about what is tested.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    fn unprepared(build: &str, place: &Path) -> Self {
+        let folder = tempfile::tempdir_in(place).or_else(|_| tempfile::tempdir()).unwrap();
         let major = build.split('-').next().unwrap();
         Self {
             major: major.parse().unwrap(),
@@ -170,19 +181,49 @@ impl Server {
 
     /// Starts it, also after [`Server::kill`].
     pub fn start(&self) {
+        self.launch();
+        self.await_ready();
+    }
+
+    fn launch(&self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut server = command(&self.words());
         *self.process.lock().unwrap() =
             Some(server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        self.await_ready();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.client("pg_isready").stdout(Stdio::null()).status().unwrap().success()
     }
 
     fn await_ready(&self) {
         let begun = Instant::now();
-        let ready = || self.client("pg_isready").stdout(Stdio::null()).status().unwrap().success();
-        while !ready() {
-            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
+        while !self.is_ready() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start: {}", self.log());
+            sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// Waits until it has recovered, and starts it when it ends by itself: a server whose disk is full may
+    /// fall over more than once.
+    pub fn revive(&self) {
+        let begun = Instant::now();
+        loop {
+            let ended = {
+                let mut process = self.process.lock().unwrap();
+                process.as_mut().is_none_or(|server| server.try_wait().unwrap().is_some())
+            };
+            if ended {
+                fs::remove_file(self.folder.path().join("data/postmaster.pid")).ok();
+                self.launch();
+            } else if self.is_ready() {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not recover: {}", self.log());
             sleep(Duration::from_millis(30));
         }
     }

@@ -66,7 +66,7 @@ pub async fn compose_project(docker: &Docker, project: &str) -> Result<OdooConta
                 Kind::Conflict,
                 "several_odoo_containers",
                 format!("Several containers of {project:?} run Odoo: {}.", names.join(", ")),
-                "Name the one that serves people; the others are found by what they share with it.",
+                "Name the one that serves people (docker:CONTAINER); the others are found by what they share with it.",
             ))
         }
     }

@@ -36,7 +36,7 @@ pub(crate) struct Running {
 impl Undoo {
     /// Waits for this test's turn and has cargo build the binary.
     ///
-    /// `UNDOO_PROGRAM` names one that is built already, such as a release.
+    /// `UNDOO_PROGRAM` names one that is built already. Tests that hold a cutover need a debug build.
     pub(crate) fn ready() -> Self {
         let turn = File::create(cache().join("turn")).unwrap();
         turn.lock().unwrap();
@@ -46,6 +46,11 @@ impl Undoo {
             None => build(),
         };
         Self { program, _turn: turn }
+    }
+
+    /// The binary's path.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     fn command(&self, words: &[&str], variables: &[(&str, &str)]) -> Command {

@@ -1,0 +1,43 @@
+//! Where the tests of the whole hold a cutover, so that they can kill it at exactly one step.
+//!
+//! Debug builds only: a release must never wait for what an environment variable says.
+
+use serde::{Deserialize, Serialize};
+use undoo_core::Move;
+use undoo_engine::order::Audience;
+
+/// The moment to hold at, as it travels to an agent. A release has nothing to say here.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Hold {
+    /// `STEP:before` or `STEP:after`, the steps named as in the journal.
+    #[cfg(debug_assertions)]
+    at: Option<String>,
+}
+
+impl Hold {
+    /// What `UNDOO_HOLD_AT` asks for.
+    pub fn asked() -> Self {
+        Self {
+            #[cfg(debug_assertions)]
+            at: std::env::var("UNDOO_HOLD_AT").ok(),
+        }
+    }
+
+    /// Says that the moment was reached and stays there for good, if it is the one asked for.
+    #[cfg(debug_assertions)]
+    pub fn checkpoint(&self, step: Move, done: bool, audience: &dyn Audience) {
+        let Some(at) = &self.at else { return };
+        let name = serde_json::to_value(step).unwrap_or_default();
+        let moment = if done { "after" } else { "before" };
+        if name.as_str().is_some_and(|name| format!("{name}:{moment}") == *at) {
+            audience.tell(undoo_engine::order::Answer::Log { message: format!("held at {at}") });
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    /// Goes on.
+    #[cfg(not(debug_assertions))]
+    pub fn checkpoint(&self, _: Move, _: bool, _: &dyn Audience) {}
+}
