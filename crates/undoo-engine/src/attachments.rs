@@ -74,11 +74,12 @@ impl Reconciliation {
             findings.push(Finding::needs_acceptance(
                 "corrupt_files",
                 format!(
-                    "{} files of the backup are not what their names say: {}",
+                    "{} files are not what their names say: {}",
                     self.corrupt.len(),
                     some(self.corrupt.iter().map(|c| c.store_fname.as_str()).collect())
                 ),
-                "they are left out; use an earlier backup, or accept that they are lost",
+                "the report says which of the backup's or the live filestore's they are; they are left out: use \
+                 an earlier backup with its files, or accept that they are lost",
             ));
         }
         if !self.wrong_size.is_empty() {

@@ -4,7 +4,12 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use undoo_core::{Finding, Result};
 
-use crate::{order::Target, pg};
+use crate::{
+    home::Home,
+    order::Target,
+    pg,
+    properties::{Properties, SettingName},
+};
 
 /// Facts about the server and about the role that administers it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,8 +53,16 @@ pub struct LiveDatabase {
     pub provider: String,
     /// ICU or built-in locale, where the provider has one.
     pub locale: Option<String>,
+    /// Rules that change an ICU locale (`ICU_RULES`, from 16 on).
+    pub icu_rules: Option<String>,
     /// Default tablespace.
     pub tablespace: String,
+    /// Whether the admin role may make databases in it.
+    pub tablespace_usable: bool,
+    /// Settings that the admin role may not give to the restored database.
+    pub unsettable: Vec<SettingName>,
+    /// Who labelled it (`SECURITY LABEL ON DATABASE`).
+    pub label_providers: Vec<String>,
     /// Prepared transactions in it, which would hold up the rename.
     pub prepared_transactions: i64,
     /// Logical replication slots on it.
@@ -118,23 +131,47 @@ pub async fn examine(target: &Target) -> Result<Cluster> {
     })
 }
 
+/// The owner of the live database, or of one that a restore has dropped to make room; `None` where there
+/// is none.
+///
+/// # Errors
+/// When the server does not answer, or what was kept cannot be read.
+pub async fn owner_of(target: &Target) -> Result<Option<String>> {
+    let client = target.admin.connect("postgres").await?;
+    let sql = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1";
+    let row = client
+        .query_opt(sql, &[&target.database])
+        .await
+        .map_err(pg::failed("asking who owns the live database"))?;
+    if let Some(row) = row {
+        return Ok(Some(row.get(0)));
+    }
+    let dropped = Home::of(&target.filestore_root).read_dropped::<Properties>(&target.database)?;
+    Ok(dropped.map(|dropped| dropped.owner().to_owned()))
+}
+
 async fn live(target: &Target, client: &Client, major: u32) -> Result<Option<LiveDatabase>> {
     let doing = pg::failed("asking about the live database");
-    let (provider, locale) = match major {
-        ..=14 => ("'c'", "NULL::text"),
-        15..=16 => ("datlocprovider::text", "daticulocale::text"),
-        _ => ("datlocprovider::text", "datlocale::text"),
+    let (provider, locale, rules) = match major {
+        ..=14 => ("'c'", "NULL::text", "NULL::text"),
+        15 => ("datlocprovider::text", "daticulocale::text", "NULL::text"),
+        16 => ("datlocprovider::text", "daticulocale::text", "daticurules::text"),
+        _ => ("datlocprovider::text", "datlocale::text", "daticurules::text"),
     };
     let sql = format!(
         "SELECT d.oid, pg_get_userbyid(datdba)::text, pg_database_size(d.oid), \
          pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, {provider}, {locale}, \
          t.spcname::text, (SELECT count(*) FROM pg_prepared_xacts WHERE database = datname), \
-         ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = datname) \
+         ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE database = datname), {rules}, \
+         has_tablespace_privilege(t.oid, 'CREATE'), \
+         ARRAY(SELECT provider FROM pg_shseclabel WHERE classoid = 'pg_database'::regclass AND objoid = d.oid) \
          FROM pg_database d JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = $1"
     );
     let Some(row) = client.query_opt(&sql, &[&target.database]).await.map_err(&doing)? else {
         return Ok(None);
     };
+    let unsettable =
+        Properties::of(client, &target.database, &target.owner).await?.unsettable(client).await?;
     let inside = target.admin.connect(&target.database).await?;
     let unaccent = inside
         .query_opt(
@@ -175,7 +212,11 @@ async fn live(target: &Target, client: &Client, major: u32) -> Result<Option<Liv
         ctype: row.get(5),
         provider: row.get(6),
         locale: row.get(7),
+        icu_rules: row.get(11),
         tablespace: row.get(8),
+        tablespace_usable: row.get(12),
+        unsettable,
+        label_providers: row.get(13),
         prepared_transactions: row.get(9),
         slots: row.get(10),
         unaccent_immutable: unaccent.and_then(|row| row.get(0)),
@@ -222,6 +263,13 @@ impl Cluster {
             ));
         }
         findings.extend(self.owner_finding(target));
+        if target.owner_assumed && self.superuser {
+            findings.push(Finding::warning(
+                "owner_superuser",
+                format!("the new database will belong to \"{}\", a superuser", target.owner),
+                "if Odoo connects as another role it will not see its tables: name that one (--owner ROLE)",
+            ));
+        }
         if !self.create_role && !target.database_pinned {
             findings.push(Finding::needs_acceptance(
                 "staged_visible",
@@ -234,6 +282,7 @@ impl Cluster {
         }
         if let Some(live) = &self.live {
             findings.extend(live.findings(target));
+            findings.extend(live.unsettable.iter().map(|setting| setting.finding(role)));
         }
         findings
     }
@@ -276,6 +325,31 @@ impl LiveDatabase {
                 "prepared_transactions",
                 format!("database \"{name}\" has {} prepared transactions", self.prepared_transactions),
                 "commit or roll them back (pg_prepared_xacts lists them): a rename waits for them",
+            ));
+        }
+        if self.tablespace != "pg_default" && !self.tablespace_usable {
+            findings.push(Finding::needs_acceptance(
+                "tablespace_rights",
+                format!(
+                    "role \"{}\" may not make databases in tablespace \"{}\"",
+                    target.admin.user, self.tablespace
+                ),
+                format!(
+                    "GRANT CREATE ON TABLESPACE {} TO {}; accepted, the restored database goes into the \
+                     server's default one",
+                    pg::ident(&self.tablespace),
+                    pg::ident(&target.admin.user)
+                ),
+            ));
+        }
+        if !self.label_providers.is_empty() {
+            findings.push(Finding::warning(
+                "security_labels",
+                format!(
+                    "database \"{name}\" has security labels, which are not copied: {}",
+                    self.label_providers.join(", ")
+                ),
+                "give them to the restored database after the cutover (SECURITY LABEL ON DATABASE)",
             ));
         }
         if !self.slots.is_empty() {

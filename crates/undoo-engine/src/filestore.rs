@@ -59,7 +59,8 @@ pub struct Staged {
     pub fetched: u64,
     /// Bytes of them.
     pub fetched_bytes: u64,
-    /// Files of the backup that are not what their names say; they were left out.
+    /// Files of the backup, or of the live filestore where the backup has none, that are not what their
+    /// names say; they were left out.
     pub corrupt: Vec<CorruptFile>,
     /// Live files that were not what their names say and were replaced by the backup's.
     pub live_corrupt: Vec<String>,
@@ -236,15 +237,44 @@ impl Stage {
 
     /// Links the whole live filestore: what a database-only restore needs for the database it replaces.
     ///
+    /// Every file that is not staged yet is hashed before, unless sizes are trusted. One that is not what its name says is left
+    /// out and listed: the backup has none to put in its place, and while it had the name, Odoo would
+    /// refuse to write the right content there.
+    ///
     /// # Errors
     /// When the file system refuses.
-    pub fn link_all(&self) -> Result<()> {
+    pub fn link_all(&self, threads: usize) -> Result<()> {
         if !self.live.exists() {
             // A new database, or one whose Odoo has not yet written a file.
             return Ok(());
         }
+        let mut files = Vec::new();
         for_each_file(&self.live, &mut |hash, path, size| {
-            if lock(&self.have).contains_key(&hash) { Ok(()) } else { self.link(path, &hash, size) }
+            files.push((hash, path.to_owned(), size));
+            Ok(())
+        })?;
+        parallel(files.len(), threads, |index| {
+            let (hash, path, size) = &files[index];
+            self.go_on()?;
+            let staged = fs::symlink_metadata(self.staged.join(store_fname(hash)));
+            if staged.is_ok_and(|staged| staged.len() == *size) {
+                lock(&self.have).insert(*hash, *size);
+                return Ok(());
+            }
+            if !self.trust_size {
+                let actual = hash_file(path).map_err(at("read", path))?;
+                if actual != *hash {
+                    lock(&self.outcome).corrupt.push(CorruptFile {
+                        store_fname: store_fname(hash),
+                        reason: format!(
+                            "in the live filestore its {size} bytes have SHA-1 {}",
+                            hex::encode(actual)
+                        ),
+                    });
+                    return Ok(());
+                }
+            }
+            self.link(path, hash, *size)
         })
     }
 
@@ -254,7 +284,8 @@ impl Stage {
     /// When the file system refuses.
     pub fn finish(self) -> Result<(Staged, HashMap<Hash, u64>)> {
         self.sync()?;
-        let outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome.corrupt.sort_by(|a, b| a.store_fname.cmp(&b.store_fname));
         Ok((outcome, self.have.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 

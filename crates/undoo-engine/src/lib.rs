@@ -18,6 +18,7 @@ pub mod outgoing;
 pub mod pairs;
 pub mod pg;
 pub mod preflight;
+pub mod properties;
 pub mod record;
 pub mod restore;
 pub mod source;

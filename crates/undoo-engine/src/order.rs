@@ -17,6 +17,9 @@ pub struct Target {
     pub admin: DatabaseAccess,
     /// The role that Odoo connects as and that will own the restored database.
     pub owner: String,
+    /// Whether nobody named that role and no live database has it: it is merely the admin's.
+    #[serde(default)]
+    pub owner_assumed: bool,
     /// Name of the database, live or to be made.
     pub database: String,
     /// Odoo's `data_dir/filestore`: the directory that has one directory per database.

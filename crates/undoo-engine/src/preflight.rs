@@ -79,6 +79,16 @@ pub fn findings(
     }
     findings.extend(file_system(root)?);
     findings.extend(room(work, backup, cluster)?);
+    if !work.target.shares_disk && work.options.parts != Parts::Filestore && backup.database.is_some() {
+        let mib = database_bytes(work, backup, cluster) >> 20;
+        findings.push(Finding::info(
+            "database_disk_unknown",
+            "the database server's disk cannot be seen from here: its room is neither checked nor watched",
+            format!(
+                "see yourself that about {mib} MiB are free there, for data, its clone and write-ahead log"
+            ),
+        ));
+    }
     Ok(findings)
 }
 

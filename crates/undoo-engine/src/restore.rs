@@ -27,6 +27,7 @@ use crate::{
     order::{Answer, Audience, Failure, Intent, Options, Parts, Phase, Strategy, Target},
     outgoing::{self, HeldOutgoing},
     pairs, pg, preflight,
+    properties::Properties,
     record::{Record, State},
     stage::{self, Staged},
     swap,
@@ -35,6 +36,8 @@ use crate::{
 
 /// File of the restore's directory that lists what is held.
 pub const HELD: &str = "held.json";
+/// Threads that hash, link and fetch files.
+const FILE_THREADS: usize = 4;
 /// File of the restore's directory that holds its report.
 pub const REPORT: &str = "report.json";
 
@@ -104,8 +107,20 @@ pub async fn plan(work: &Assignment, backup: &Arc<Backup>, audience: &dyn Audien
     let cluster = cluster::examine(&work.target).await?;
     let mut findings = inspection.findings.clone();
     findings.extend(cluster.findings(&work.target));
+    if cluster.live.is_none() {
+        findings.extend(not_copied_from_dropped(&work.target).await?);
+    }
     findings.extend(preflight::findings(work, backup, &inspection, &cluster)?);
     Ok(Plan { backup: inspection, cluster, findings })
+}
+
+/// What an earlier restore kept of a live database that it dropped, and the role may not give to another.
+async fn not_copied_from_dropped(target: &Target) -> Result<Vec<Finding>> {
+    let kept = Home::of(&target.filestore_root).read_dropped::<Properties>(&target.database)?;
+    let Some(kept) = kept else { return Ok(Vec::new()) };
+    let server = target.admin.connect("postgres").await?;
+    let unsettable = kept.unsettable(&server).await?;
+    Ok(unsettable.iter().map(|setting| setting.finding(&target.admin.user)).collect())
 }
 
 /// What [`plan`] says, and every finding of the dump too, which is read to its end for that.
@@ -184,11 +199,13 @@ pub async fn stage(
         (_, Some(_)) => home.create(&work.id)?,
         (_, None) => {
             home.create(&work.id)?;
-            if let Some(properties) = home.read_dropped::<swap::Properties>(&work.target.database)? {
+            if let Some(properties) = home.read_dropped::<Properties>(&work.target.database)? {
                 home.write(&work.id, swap::PROPERTIES, &properties)?;
             }
         }
     }
+    // The cutover sees neither plan nor options, and has to know what was accepted to be lost.
+    home.write(&work.id, swap::LEFT_OUT, &work.options.accept)?;
     record.write(&home)?;
     let staged = stage_pair(work, &home, &mut record, &plan, backup, audience).await.and_then(|staged| {
         let report = Report {
@@ -320,7 +337,7 @@ async fn stage_pair(
 
     audience.tell(Answer::Phase { phase: Phase::Verify });
     let client = staged.loader.connect(&staged.database).await?;
-    let counted = verify::count(&client, &loaded.rows).await?;
+    let counted = verify::count(&client, &loaded.rows, &loaded.skippable).await?;
     let stage = Arc::into_inner(stage).ok_or_else(|| {
         Problem::new(
             Kind::Internal,
@@ -390,6 +407,14 @@ fn held_by_the_backup(loaded: &Loaded, counted: &Counted) -> Vec<Finding> {
             "these constraints are left out; accept that, or use an earlier backup",
         ));
     }
+    if !loaded.skippable.is_empty() {
+        let tables: Vec<&str> = loaded.skippable.keys().map(String::as_str).collect();
+        findings.push(Finding::info(
+            "rows_skippable",
+            format!("the dump lets PostgreSQL skip rows that are there already: {}", tables.join(", ")),
+            "it was made with --on-conflict-do-nothing; that no row was lost is not proven for these tables",
+        ));
+    }
     if !counted.sequences_behind.is_empty() {
         findings.push(Finding::warning(
             "sequences_behind",
@@ -404,12 +429,12 @@ fn held_by_the_backup(loaded: &Loaded, counted: &Counted) -> Vec<Finding> {
 pub(crate) async fn fill(backup: Arc<Backup>, stage: Arc<Stage>, parts: Parts) -> Result<()> {
     blocking(move || {
         if parts == Parts::Database {
-            return stage.link_all();
+            return stage.link_all(FILE_THREADS);
         }
         match &backup.filestore {
-            FilestorePart::None => stage.link_all(),
+            FilestorePart::None => stage.link_all(FILE_THREADS),
             FilestorePart::Members(files) | FilestorePart::Directory(files) => {
-                filestore::parallel(files.len(), 4, |index| {
+                filestore::parallel(files.len(), FILE_THREADS, |index| {
                     let file = &files[index];
                     stage.place(&file.hash, file.size, || backup.open_file(file))
                 })
@@ -489,7 +514,8 @@ pub async fn prepare(locked: &Locked, work: &Assignment, preparation: &Preparati
         stage::clone_database(locked.server(), &staged, &clone, &access.user).await?;
         let tree = home.proof(&work.id).join("filestore").join(&clone);
         let (from, owner) = (home.parked(&work.id, Side::Restored), target.files_owner);
-        blocking(move || Stage::create(&tree, &from, owner, false)?.link_all()).await?;
+        // Hashed when they were staged.
+        blocking(move || Stage::create(&tree, &from, owner, true)?.link_all(FILE_THREADS)).await?;
     }
     Ok(held)
 }
@@ -574,7 +600,7 @@ pub async fn release(target: &Target, record: &Record) -> Result<(u64, u64)> {
 /// When database or filestore cannot be read.
 pub async fn verify_live(target: &Target) -> Result<Reconciliation> {
     let live = target.filestore_root.join(&target.database);
-    let (files, corrupt) = blocking(move || filestore::examine(&live, 4)).await?;
+    let (files, corrupt) = blocking(move || filestore::examine(&live, FILE_THREADS)).await?;
     let client = target.admin.connect(&target.database).await?;
     client
         .batch_execute("SET default_transaction_read_only = on")

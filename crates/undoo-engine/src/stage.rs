@@ -288,8 +288,10 @@ pub async fn loader_access(
 
 /// `CREATE DATABASE` options: those of the live database, or Odoo's own for a new one.
 fn properties(cluster: &Cluster) -> String {
+    // Left out, the provider is the template's, and a cluster may have been made with ICU.
+    let libc = if cluster.major < 15 { "" } else { " LOCALE_PROVIDER libc" };
     let Some(live) = &cluster.live else {
-        return "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'".into();
+        return format!("ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'{libc}");
     };
     let mut sql = format!(
         "ENCODING {} LC_COLLATE {} LC_CTYPE {}",
@@ -297,16 +299,22 @@ fn properties(cluster: &Cluster) -> String {
         literal(&live.collate),
         literal(&live.ctype)
     );
-    // Naming the default one takes a right that only superusers have; not naming it is enough.
-    if live.tablespace != "pg_default" {
+    // Naming the default one takes a right that only superusers have; not naming it is enough. One that
+    // may not be used was accepted to be left out.
+    if live.tablespace != "pg_default" && live.tablespace_usable {
         sql += &format!(" TABLESPACE {}", ident(&live.tablespace));
     }
-    if let Some(locale) = &live.locale {
-        match live.provider.as_str() {
-            "i" => sql += &format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)),
-            "b" => sql += &format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale)),
-            _ => {}
+    match (live.provider.as_str(), &live.locale) {
+        ("i", Some(locale)) => {
+            sql += &format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale));
+            if let Some(rules) = &live.icu_rules {
+                sql += &format!(" ICU_RULES {}", literal(rules));
+            }
         }
+        ("b", Some(locale)) => {
+            sql += &format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale));
+        }
+        _ => sql += libc,
     }
     sql
 }

@@ -71,6 +71,10 @@ pub struct OdooContainer {
     pub odoo_version: Option<String>,
     /// The container of the database server; `None` if the server is elsewhere.
     pub database_container: Option<DatabaseContainer>,
+    /// The authorities that Odoo's libpq would trust (`PGSSLROOTCERT`, else `~/.postgresql/root.crt`), as
+    /// PEM, where `db_sslmode` asks for a certificate.
+    #[serde(skip)]
+    pub database_authorities: Option<String>,
     /// The compose project and service it belongs to.
     pub compose: Option<ComposeService>,
     /// Memory limit in bytes; 0 is none.
@@ -173,6 +177,19 @@ impl OdooContainer {
         Some(if below.as_os_str().is_empty() { source.clone() } else { source.join(below) })
     }
 
+    /// Whether the database lies on the disk of the filestore, as far as can be seen from here. Volumes of
+    /// one Docker Engine do, unless someone took pains and both can be looked at.
+    pub fn shares_disk_with_database(&self) -> bool {
+        let Some(database) = &self.database_container else { return false };
+        let device = |mount: Option<&Mount>| {
+            let path = mount?.host_source.as_ref()?;
+            std::fs::metadata(path).ok().map(|metadata| std::os::unix::fs::MetadataExt::dev(&metadata))
+        };
+        let files = device(self.mount_of(&self.filestore_root));
+        let data = device(mount_of(&database.mounts, &database.data_dir));
+        files.zip(data).is_none_or(|(files, data)| files == data)
+    }
+
     /// The first number of Odoo's version.
     pub fn odoo_major(&self) -> Option<u32> {
         self.odoo_version.as_deref().and_then(version::major)
@@ -211,14 +228,19 @@ pub async fn inspect_odoo(docker: &Docker, container: &str) -> Result<OdooContai
     let file = read_conf(docker, &id, &conf_path).await?;
     let words: Vec<String> = entrypoint.iter().chain(config.cmd.iter().flatten()).cloned().collect();
     let official = official_entrypoint(docker, &id, &words, &env).await?;
+    let home = home(docker, &id, &env, &user).await?;
+    let authorities = env
+        .get("PGSSLROOTCERT")
+        .map_or_else(|| format!("{}/.postgresql/root.crt", home.trim_end_matches('/')), str::to_owned);
     let conf = OdooConf::merge(ConfSources {
         command: &command,
         env: &env.0,
         file: file.map(|file| (conf_path, file)),
         official,
         major: odoo_version.as_deref().and_then(version::major),
-        home: home(docker, &id, &env, &user).await?,
+        home,
     });
+    let database_authorities = database_authorities(docker, &id, &conf, &authorities).await?;
 
     let filestore_root = conf.filestore_root();
     let owner = match archive::owner(docker, &id, &filestore_root).await? {
@@ -248,6 +270,7 @@ pub async fn inspect_odoo(docker: &Docker, container: &str) -> Result<OdooContai
         owner,
         odoo_version,
         database_container,
+        database_authorities,
         compose: compose_service(&labels),
         memory_limit: host.memory.unwrap_or(0),
         working_dir: config.working_dir.unwrap_or_default(),
@@ -357,6 +380,21 @@ async fn read_conf(docker: &Docker, container: &str, path: &str) -> Result<Optio
         Some(bytes) => ConfFile::parse(&String::from_utf8_lossy(&bytes)).map(Some),
         None => Ok(None),
     }
+}
+
+/// The file of authorities that libpq reads in this container.
+async fn database_authorities(
+    docker: &Docker,
+    container: &str,
+    conf: &OdooConf,
+    path: &str,
+) -> Result<Option<String>> {
+    // The weaker modes have no use for it, and "system" is what stands in for no file.
+    if !["require", "verify-ca", "verify-full"].contains(&conf.db_sslmode.as_str()) || path == "system" {
+        return Ok(None);
+    }
+    let bytes = archive::read_file(docker, container, path, LARGEST_FILE).await?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// The official entrypoint is known by what it does, since other images name theirs the same.

@@ -75,7 +75,8 @@ pub struct Inspect {
 /// Where to work.
 #[derive(Debug, Clone, Args)]
 pub struct TargetArgs {
-    /// URL of a PostgreSQL server, for an Odoo without Docker. The database in it is the target.
+    /// URL of a PostgreSQL server, for an Odoo without Docker. The database in it is the target. sslmode
+    /// and sslrootcert are as in libpq.
     #[arg(
         long,
         value_name = "URL",
@@ -126,6 +127,10 @@ pub struct Restore {
     /// Where to work.
     #[command(flatten)]
     pub place: TargetArgs,
+    /// Without Docker: role that shall own the restored database, the one that Odoo connects as.
+    /// [default: the live database's owner, else the role of the URL]
+    #[arg(long, value_name = "ROLE", requires = "database_url")]
+    pub owner: Option<String>,
     /// Print the plan with every finding, and touch nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::{process::Command, sync::Mutex};
 use undoo_core::{Kind, Problem, Result};
 use undoo_engine::{
+    cluster,
     health::{self, Patience},
     home::Home,
     lock::{Locked, Work},
@@ -74,6 +75,7 @@ impl DirectPlace {
         let host = admin.host.clone();
         let target = Target {
             owner: admin.user.clone(),
+            owner_assumed: true,
             admin,
             name: format!("--database-url … --filestore {}", filestore.display()),
             database: database.clone(),
@@ -95,6 +97,23 @@ impl DirectPlace {
     /// The target.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Settles who shall own what a restore makes: the role that was named, else the live database's
+    /// owner, else the role of the URL.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn settle_owner(&mut self, named: Option<&str>) -> Result<()> {
+        let known = match named {
+            Some(named) => Some(named.to_owned()),
+            None => cluster::owner_of(&self.target).await?,
+        };
+        if let Some(owner) = known {
+            self.target.owner = owner;
+            self.target.owner_assumed = false;
+        }
+        Ok(())
     }
 
     /// Has an order carried out. Ctrl-C cancels it.

@@ -19,7 +19,7 @@ use undoo_engine::{
     home::Home,
     order::{Answer, Audience, Failure, Target},
     orders::Order,
-    pg::DatabaseAccess,
+    pg::{DatabaseAccess, Tls},
     record::Record,
     restore::Assignment,
 };
@@ -483,13 +483,19 @@ fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
         .and_then(|container| Some((container.admin_user.clone(), container.admin_password.clone()?)));
     let (user, password) = administrator.unwrap_or_else(|| (owner.clone(), own_password));
     Ok(Target {
-        admin: DatabaseAccess { host, port: conf.db_port, user, password },
+        admin: DatabaseAccess {
+            host,
+            port: conf.db_port,
+            user,
+            password,
+            tls: Tls::new(&conf.db_sslmode, odoo.database_authorities.clone())?,
+        },
         owner,
+        owner_assumed: false,
         database: String::new(),
         filestore_root: odoo.filestore_root.clone().into(),
         files_owner: odoo.owner.map(|owner| (owner.uid, owner.gid)),
-        // Both are volumes of one Docker Engine, which are on one disk unless someone took pains.
-        shares_disk: odoo.database_container.is_some(),
+        shares_disk: odoo.shares_disk_with_database(),
         database_pinned: !conf.db_name.is_empty(),
         name: name.to_owned(),
         odoo_major: odoo.odoo_major(),

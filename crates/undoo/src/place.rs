@@ -47,6 +47,17 @@ impl Place {
         }
     }
 
+    /// Settles who shall own what a restore makes; in Docker it is who Odoo connects as.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn settle_owner(&mut self, named: Option<&str>) -> Result<()> {
+        match self {
+            Self::Docker(_) => Ok(()),
+            Self::Direct(place) => place.settle_owner(named).await,
+        }
+    }
+
     /// The target.
     pub fn target(&self) -> &Target {
         match self {

@@ -217,8 +217,12 @@ pub enum Classified {
         table: QualifiedName,
         columns: Vec<String>,
     },
+    /// An `INSERT` of literals with this many rows; with `ON CONFLICT DO NOTHING` the server may skip
+    /// some.
     Insert {
         table: QualifiedName,
+        rows: u64,
+        may_skip: bool,
     },
     /// Statistics of the planner, which pg_dump writes from version 18 on.
     PlannerStatistics,
@@ -298,7 +302,7 @@ impl Classified {
             | C::AddForeignKey { table, .. }
             | C::CreatePolicy { table, .. }
             | C::Copy { table, .. }
-            | C::Insert { table } => Some(table),
+            | C::Insert { table, .. } => Some(table),
             _ => None,
         }
     }

@@ -5,7 +5,6 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -15,40 +14,23 @@ use undoo_archive::dump::{
     custom::{Compression, CustomDump},
     plain::PlainDump,
 };
-
-/// The folder of the project's script, with the programs of all majors.
-fn tools() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/postgres-tools");
-        let answer = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
-        assert!(answer.status.success(), "{} failed", script.display());
-        PathBuf::from(String::from_utf8(answer.stdout).unwrap().trim())
-    })
-}
-
-fn run(command: &mut Command) -> Vec<u8> {
-    let output = command.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {told}");
-    output.stdout
-}
+use undoo_testing::{as_other_than_root, command, postgres_tools, run};
 
 /// A throw-away cluster, on a socket in its own folder.
-struct Cluster {
+pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     client: PathBuf,
     server: Child,
 }
 
 impl Cluster {
-    fn start(major: u32) -> Self {
+    pub(crate) fn start(major: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let bin = tools().join(format!("{major}/bin"));
+        let bin = postgres_tools().join(format!("{major}/bin"));
         // The programs that come with 12 have no clients.
-        let client = tools().join(format!("{}/bin", major.max(13)));
+        let client = postgres_tools().join(format!("{}/bin", major.max(13)));
         let data = folder.path().join("data");
-        run(as_other_than_root(&bin.join("initdb")).arg("-D").arg(&data).args([
+        run(command(&as_other_than_root(&bin.join("initdb"))).arg("-D").arg(&data).args([
             "-U",
             "postgres",
             "-A",
@@ -59,7 +41,7 @@ impl Cluster {
             "--no-sync",
         ]));
         let log = File::create(folder.path().join("log")).unwrap();
-        let server = as_other_than_root(&bin.join("postgres"))
+        let server = command(&as_other_than_root(&bin.join("postgres")))
             .arg("-D")
             .arg(&data)
             .arg("-k")
@@ -81,7 +63,7 @@ impl Cluster {
     }
 
     /// A client program, told where the server is.
-    fn client(&self, program: &str) -> Command {
+    pub(crate) fn client(&self, program: &str) -> Command {
         let mut command = Command::new(self.client.join(program));
         command.env("PGHOST", self.folder.path()).env("PGUSER", "postgres").env("PGOPTIONS", "");
         command.env_remove("PGPORT").env_remove("PGDATABASE").env("PGCONNECT_TIMEOUT", "30");
@@ -110,18 +92,6 @@ impl Drop for Cluster {
             self.server.wait().ok();
         }
     }
-}
-
-/// PostgreSQL refuses to run as root. In a user namespace it is someone else, who can still read the
-/// tools in root's cache.
-fn as_other_than_root(program: &Path) -> Command {
-    let root = run(Command::new("id").arg("-u")) == b"0\n";
-    if !root {
-        return Command::new(program);
-    }
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-user=1", "--map-group=1"]).arg(program);
-    command
 }
 
 /// What a dump says, independent of how it is cut into events.

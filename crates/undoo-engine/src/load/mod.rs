@@ -39,16 +39,22 @@ use copy::Copier;
 use pace::Pace;
 use post::PostLoader;
 use session::{Batch, Located};
-use work::{PostData, Work};
+use work::{Inserted, PostData, Work};
 
 /// Bytes of rows between two looks at the disk.
 const WATCH_EVERY: u64 = 32 << 20;
+
+/// Bytes of rows written as statements between two words about progress.
+const TELL_EVERY: u64 = 256 << 10;
 
 /// What a load came to.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Loaded {
     /// Rows in the dump, by table.
     pub rows: BTreeMap<String, u64>,
+    /// Those of them that PostgreSQL was allowed to skip (`ON CONFLICT DO NOTHING`), by table.
+    #[serde(default)]
+    pub skippable: BTreeMap<String, u64>,
     /// Bytes of rows.
     pub bytes: u64,
     /// Constraints and indexes that the backup's own data does not allow.
@@ -146,7 +152,18 @@ impl Load<'_> {
                         definitions.commit().await?;
                         self.staged.extension(&name, self.cluster).await?;
                     }
-                    Work::Define { sql, origin } => definitions.push(Located { sql, origin }).await?,
+                    Work::Define { sql, origin, inserted } => {
+                        if let Some(inserted) = inserted {
+                            let before = tally.bytes;
+                            tally.inserted(inserted, sql.len() as u64);
+                            // A statement may be as short as one row.
+                            if tally.bytes / TELL_EVERY > before / TELL_EVERY {
+                                self.tell(tally.bytes, total);
+                                self.watch_disk(&mut watched, tally.bytes)?;
+                            }
+                        }
+                        definitions.push(Located { sql, origin }).await?;
+                    }
                     Work::CopyStart { table, sql } => {
                         definitions.commit().await?;
                         tally.start(&table);
@@ -195,7 +212,8 @@ impl Load<'_> {
         let data_seconds = began.elapsed().as_secs_f64();
         let (unheld, post_data_times) = self.post_data(sessions, &tally, post_data).await?;
         Ok(Loaded {
-            rows: tally.table_rows.iter().map(|(table, rows)| (table.quoted(), *rows)).collect(),
+            rows: tally.all_rows(),
+            skippable: tally.skippable.iter().map(|(table, rows)| (table.quoted(), *rows)).collect(),
             bytes: tally.bytes,
             unheld,
             mends: BTreeMap::new(),
@@ -278,6 +296,9 @@ struct Tally {
     table: Option<QualifiedName>,
     table_rows: HashMap<QualifiedName, u64>,
     table_bytes: HashMap<QualifiedName, u64>,
+    /// Rows that came as statements, whose count PostgreSQL does not answer.
+    inserted_rows: HashMap<QualifiedName, u64>,
+    skippable: HashMap<QualifiedName, u64>,
     bytes: u64,
 }
 
@@ -294,6 +315,25 @@ impl Tally {
             *self.table_rows.entry(table.clone()).or_default() += rows;
             *self.table_bytes.entry(table.clone()).or_default() += bytes;
         }
+    }
+
+    fn inserted(&mut self, inserted: Inserted, bytes: u64) {
+        let Inserted { table, rows, may_skip } = inserted;
+        self.bytes += bytes;
+        *self.table_bytes.entry(table.clone()).or_default() += bytes;
+        if may_skip {
+            *self.skippable.entry(table.clone()).or_default() += rows;
+        }
+        *self.inserted_rows.entry(table).or_default() += rows;
+    }
+
+    /// The rows of either kind, by the name that SQL takes.
+    fn all_rows(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (table, rows) in self.table_rows.iter().chain(&self.inserted_rows) {
+            *all.entry(table.quoted()).or_default() += *rows;
+        }
+        all
     }
 
     /// Every row that was sent was taken.

@@ -15,7 +15,7 @@ use undoo_archive::dump::{
 };
 use undoo_core::{Finding, Kind, Problem, Result};
 
-use super::work::{PostData, Work};
+use super::work::{Inserted, PostData, Work};
 use crate::order::Failure;
 
 /// Code of the problem that means: the loader has given up, and knows why.
@@ -195,7 +195,11 @@ impl Reader<'_> {
                 Work::PostData(PostData::AttachIndex { sql })
             }
             _ if section == Section::PostData => Work::PostData(PostData::Other { sql }),
-            _ => Work::Define { sql, origin: place(origin) },
+            C::Insert { table, rows, may_skip } => {
+                let inserted = Some(Inserted { table, rows, may_skip });
+                Work::Define { sql, origin: place(origin), inserted }
+            }
+            _ => Work::Define { sql, origin: place(origin), inserted: None },
         };
         self.send(work)
     }

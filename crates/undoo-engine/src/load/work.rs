@@ -48,6 +48,17 @@ pub enum PostData {
     },
 }
 
+/// Rows that stand in a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inserted {
+    /// Their table.
+    pub table: QualifiedName,
+    /// How many they are.
+    pub rows: u64,
+    /// Whether the server may skip some (`ON CONFLICT DO NOTHING`).
+    pub may_skip: bool,
+}
+
 /// The next thing to load.
 #[derive(Debug)]
 pub enum Work {
@@ -62,6 +73,8 @@ pub enum Work {
         sql: String,
         /// Where it stands, for messages.
         origin: String,
+        /// What an `INSERT` puts where.
+        inserted: Option<Inserted>,
     },
     /// Rows of a table begin.
     CopyStart {

@@ -8,7 +8,8 @@ use tokio_postgres::{Client, error::SqlState};
 use undoo_core::{Kind, Place, Problem, Result, Side, pair::parked_database};
 
 use crate::{
-    pg::{self, ident, literal},
+    pg::{self, ident},
+    properties::Properties,
     record::Record,
 };
 
@@ -67,6 +68,38 @@ pub(super) async fn expect_live(server: &Client, record: &Record, side: Side) ->
     ))
 }
 
+/// Makes sure, while nothing has been stopped yet, that the settings can be given to the restored
+/// database: some may be newer than the plan.
+pub(super) async fn expect_settable(
+    server: &Client,
+    record: &Record,
+    kept: Option<Properties>,
+    left_out: &[String],
+) -> Result<()> {
+    let live = name_of(server, record.replaced_oid).await?.filter(|name| *name == record.database);
+    let properties = match (kept, live) {
+        (Some(kept), _) => kept,
+        (None, Some(live)) => Properties::of(server, &live, &record.owner).await?,
+        (None, None) => return Ok(()),
+    };
+    let unsettable = properties.without(left_out).unsettable(server).await?;
+    if unsettable.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = unsettable.iter().map(ToString::to_string).collect();
+    Err(Problem::new(
+        Kind::Denied,
+        "setting_rights",
+        format!(
+            "database \"{}\" has settings that the administrator's role may not copy: {}",
+            record.database,
+            names.join(", ")
+        ),
+        "nothing was stopped; they were made after the plan: take them back (RESET), or give that role the \
+         right, then run it again",
+    ))
+}
+
 /// Forbids connections to both databases and ends the sessions there are.
 pub(super) async fn close(server: &Client, record: &Record) -> Result<()> {
     for side in [Side::Restored, Side::Replaced] {
@@ -109,12 +142,14 @@ async fn end_sessions(server: &Client, name: &str) -> Result<()> {
 
 /// Both renames, with what belongs to the name and not to the OID, in one transaction.
 ///
-/// `kept` are the properties of a live database that was dropped before.
+/// `kept` are the properties of a live database that was dropped before, `left_out` the codes of settings
+/// that someone accepted to lose.
 pub(super) async fn rename(
     server: &Client,
     record: &Record,
     to: Side,
     kept: Option<Properties>,
+    left_out: &[String],
 ) -> Result<()> {
     let (wanted, other) = (oid(record, to), oid(record, to.other()));
     let mut sql = String::from("BEGIN; SET LOCAL synchronous_commit = on;");
@@ -124,7 +159,8 @@ pub(super) async fn rename(
         if to == Side::Restored
             && let Some(current) = name_of(server, wanted).await?
         {
-            sql += &properties(server, &name, &record.owner).await?.statements(&current);
+            let properties = Properties::of(server, &name, &record.owner).await?;
+            sql += &properties.without(left_out).statements(&current);
         }
         let parked = parked_database(&record.id, to.other());
         sql += &format!("ALTER DATABASE {} RENAME TO {};", ident(&name), ident(&parked));
@@ -132,7 +168,7 @@ pub(super) async fn rename(
     if let Some(name) = name_of(server, wanted).await?
         && name != record.database
     {
-        sql += &kept.map(|properties| properties.statements(&name)).unwrap_or_default();
+        sql += &kept.map(|kept| kept.without(left_out).statements(&name)).unwrap_or_default();
         sql += &format!("ALTER DATABASE {} OWNER TO {};", ident(&name), ident(&record.owner));
         sql += &format!("ALTER DATABASE {} RENAME TO {};", ident(&name), ident(&record.database));
     }
@@ -156,107 +192,6 @@ pub(super) async fn rename(
     }
 }
 
-/// What belongs to a database's name and not to its OID: settings, grants, limit, comment, owner.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Properties {
-    owner: String,
-    settings: Vec<(Option<String>, String, String)>,
-    connection_limit: i32,
-    comment: Option<String>,
-    grants: Vec<(String, String, bool)>,
-}
-
-/// The properties of a database; `owner` is who shall own the one that gets them.
-pub(super) async fn properties(server: &Client, database: &str, owner: &str) -> Result<Properties> {
-    let doing = pg::failed("reading the live database's properties");
-    let settings = server
-        .query(
-            "SELECT r.rolname::text, unnest(s.setconfig) FROM pg_db_role_setting s \
-             JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole \
-             WHERE d.datname = $1",
-            &[&database],
-        )
-        .await
-        .map_err(&doing)?;
-    let row = server
-        .query_one(
-            "SELECT datconnlimit, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1",
-            &[&database],
-        )
-        .await
-        .map_err(&doing)?;
-    let grants = server
-        .query(
-            "SELECT coalesce(r.rolname::text, ''), a.privilege_type::text, a.is_grantable \
-             FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
-             LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname = $1",
-            &[&database],
-        )
-        .await
-        .map_err(&doing)?;
-    Ok(Properties {
-        owner: owner.to_owned(),
-        settings: settings
-            .iter()
-            .filter_map(|row| {
-                let setting: String = row.get(1);
-                let (name, value) = setting.split_once('=')?;
-                Some((row.get(0), name.to_owned(), value.to_owned()))
-            })
-            .collect(),
-        connection_limit: row.get(0),
-        comment: row.get(1),
-        grants: grants.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect(),
-    })
-}
-
-impl Properties {
-    /// Statements that give them to `database`.
-    fn statements(&self, database: &str) -> String {
-        let target = ident(database);
-        let mut sql = String::new();
-        for (role, name, value) in &self.settings {
-            // Odoo's own role may set what it likes on its database, and these statements run with the
-            // administrator's rights: neither name nor value may be more than a name and a value.
-            let elements = if is_list(name) { elements(value) } else { None };
-            let value = elements.map_or_else(|| literal(value), |elements| elements.join(", "));
-            let setting = format!("SET {} TO {value}", ident(name));
-            sql += &match role {
-                Some(role) => format!("ALTER ROLE {} IN DATABASE {target} {setting};", ident(role)),
-                None => format!("ALTER DATABASE {target} {setting};"),
-            };
-        }
-        sql += &format!("ALTER DATABASE {target} CONNECTION LIMIT {};", self.connection_limit);
-        if let Some(comment) = &self.comment {
-            sql += &format!("COMMENT ON DATABASE {target} IS {};", literal(comment));
-        }
-        sql += &format!("ALTER DATABASE {target} OWNER TO {};", ident(&self.owner));
-        sql += &format!("REVOKE ALL ON DATABASE {target} FROM PUBLIC;");
-        if self.grants.iter().any(|(grantee, ..)| *grantee == self.owner) {
-            sql += &format!("REVOKE ALL ON DATABASE {target} FROM {};", ident(&self.owner));
-        }
-        for (grantee, privilege, grantable) in &self.grants {
-            let grantee = if grantee.is_empty() { "PUBLIC".to_owned() } else { ident(grantee) };
-            let option = if *grantable { " WITH GRANT OPTION" } else { "" };
-            sql += &format!("GRANT {privilege} ON DATABASE {target} TO {grantee}{option};");
-        }
-        sql
-    }
-}
-
-/// Settings whose value is a list of names (`GUC_LIST_QUOTE` in PostgreSQL's guc tables).
-fn is_list(name: &str) -> bool {
-    matches!(
-        name.to_ascii_lowercase().as_str(),
-        "search_path"
-            | "temp_tablespaces"
-            | "session_preload_libraries"
-            | "shared_preload_libraries"
-            | "local_preload_libraries"
-            | "unix_socket_directories"
-    )
-}
-
 /// Allows connections to the live database and to no other of the two.
 pub(super) async fn open(server: &Client, record: &Record, live: Side) -> Result<()> {
     if let Some(name) = name_of(server, oid(record, live.other())).await? {
@@ -266,52 +201,4 @@ pub(super) async fn open(server: &Client, record: &Record, live: Side) -> Result
         allow(server, &name, true).await?;
     }
     Ok(())
-}
-
-/// The elements of a stored list, each as a literal: separated by commas, quoted where they are not plain
-/// (`SplitGUCList` in PostgreSQL's varlena.c); `None` for what is no such list.
-fn elements(list: &str) -> Option<Vec<String>> {
-    let mut elements = Vec::new();
-    let mut rest = list.trim();
-    loop {
-        let element;
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let mut text = String::new();
-            let mut after = quoted;
-            loop {
-                let end = after.find('"')?;
-                text.push_str(&after[..end]);
-                after = &after[end + 1..];
-                let Some(doubled) = after.strip_prefix('"') else { break };
-                text.push('"');
-                after = doubled;
-            }
-            (element, rest) = (text, after.trim_start());
-        } else {
-            let end = rest.find([',', ' ', '\t', '\n']).unwrap_or(rest.len());
-            (element, rest) = (rest[..end].to_owned(), rest[end..].trim_start());
-        }
-        elements.push(literal(&element));
-        if rest.is_empty() {
-            return Some(elements);
-        }
-        rest = rest.strip_prefix(',')?.trim_start();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stored_list_is_taken_apart_as_postgresql_does() {
-        let taken = |list: &str| elements(list).map(|elements| elements.join("|"));
-        assert_eq!(taken("\"$user\", public").as_deref(), Some("'$user'|'public'"));
-        assert_eq!(taken("\"a \"\"b\"\", c\",d").as_deref(), Some("'a \"b\", c'|'d'"));
-        assert_eq!(taken("x;DROP/**/ROLE/**/odoo;--").as_deref(), Some("'x;DROP/**/ROLE/**/odoo;--'"));
-        assert_eq!(taken("\"\"").as_deref(), Some("''"));
-        assert_eq!(taken("").as_deref(), Some("''"));
-        assert_eq!(taken("\"open"), None);
-        assert_eq!(taken("a b"), None);
-    }
 }

@@ -49,7 +49,7 @@ pub(super) fn park(target: &Target, home: &Home, record: &Record, side: Side) ->
     if record.parts == Parts::Database && side == Side::Replaced {
         // Files that were born since the tree was linked belong to both.
         let staged = home.parked(&record.id, Side::Restored);
-        Stage::create(&staged, &from, target.files_owner, false)?.link_all()?;
+        Stage::create(&staged, &from, target.files_owner, false)?.link_all(1)?;
     }
     fs::rename(&from, &to).map_err(at("rename", &from))?;
     sync(target, home, record)

@@ -15,12 +15,11 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use undoo_core::{Kind, Move, Observed, Place, Problem, Result, Side, pair};
 
-pub use databases::Properties;
-
 use crate::{
     home::Home,
     lock::Locked,
     order::{Answer, Audience, Phase, Target},
+    properties::Properties,
     record::{Record, State},
 };
 
@@ -134,12 +133,20 @@ impl<S: Services> Swap<'_, S> {
         }
         let Some(side) = side_now else { return Ok(()) };
         databases::expect_live(server, record, side).await?;
+        if to == Side::Restored {
+            let kept = self.home.read(&record.id, PROPERTIES)?;
+            databases::expect_settable(server, record, kept, &self.left_out(record)?).await?;
+        }
         directories::claim_live(self.target, record, side)
     }
 
     /// Whether the side that was live before still exists: not where it was dropped to make room.
     fn has_way_back(&self, record: &Record) -> Result<bool> {
         Ok(self.home.read::<Properties>(&record.id, PROPERTIES)?.is_none())
+    }
+
+    fn left_out(&self, record: &Record) -> Result<Vec<String>> {
+        Ok(self.home.read(&record.id, LEFT_OUT)?.unwrap_or_default())
     }
 
     async fn drive(&self, server: &Client, record: &mut Record, to: Side) -> Result<()> {
@@ -175,7 +182,7 @@ impl<S: Services> Swap<'_, S> {
             Move::CloseDatabases => databases::close(server, record).await,
             Move::RenameDatabases => {
                 let kept = self.home.read(&record.id, PROPERTIES)?;
-                databases::rename(server, record, to, kept).await
+                databases::rename(server, record, to, kept, &self.left_out(record)?).await
             }
             Move::ParkDirectory => directories::park(self.target, self.home, record, to.other()),
             Move::PlaceDirectory => directories::place(self.target, self.home, record, to),
@@ -205,6 +212,10 @@ impl<S: Services> Swap<'_, S> {
 /// File of the restore's directory with the properties of a live database that was dropped first.
 pub const PROPERTIES: &str = "properties.json";
 
+/// File of the restore's directory with the codes that someone accepted: settings among them are not
+/// copied.
+pub const LEFT_OUT: &str = "left_out.json";
+
 /// Statements that give the restore's parked database the settings, grants, limit and comment of the live
 /// one, for when the live one will be gone; `None` where there is none.
 ///
@@ -212,5 +223,5 @@ pub const PROPERTIES: &str = "properties.json";
 /// When the server does not answer.
 pub async fn properties_of_live(target: &Target) -> Result<Properties> {
     let server = target.admin.connect("postgres").await?;
-    databases::properties(&server, &target.database, &target.owner).await
+    Properties::of(&server, &target.database, &target.owner).await
 }

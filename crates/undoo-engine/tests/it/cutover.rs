@@ -21,8 +21,9 @@ use crate::{
 fn properties(server: &Server, database: &str) -> String {
     let locale = match server.major {
         ..=14 => "''",
-        15..=16 => "datlocprovider::text || coalesce(daticulocale, '')",
-        _ => "datlocprovider::text || coalesce(datlocale, '')",
+        15 => "datlocprovider, daticulocale, datcollversion",
+        16 => "datlocprovider, daticulocale, daticurules, datcollversion",
+        _ => "datlocprovider, datlocale, daticurules, datcollversion",
     };
     let database = quoted(database);
     let settings = format!(
@@ -40,8 +41,7 @@ fn properties(server: &Server, database: &str) -> String {
     [settings, grants, rest].map(|sql| server.psql("postgres", &sql)).join("\n---\n")
 }
 
-async fn properties_stay(major: u32, create: &str) {
-    let server = Server::of(major);
+async fn properties_stay(server: &Server, create: &str) {
     let world = World::empty(server);
     let name = &world.target.database;
     let reader = server.unique("reader");
@@ -80,17 +80,40 @@ COMMENT ON DATABASE {name} IS E'it''s the\n"live" one; \\ --'"#
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_grants_limit_comment_and_encoding_are_the_same_after_a_cutover_on_13() {
-    properties_stay(13, "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'").await;
+    properties_stay(Server::of(13), "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_grants_limit_comment_and_collation_are_the_same_after_a_cutover_on_15() {
-    properties_stay(15, "LC_COLLATE 'C.UTF-8' LC_CTYPE 'C'").await;
+    properties_stay(Server::of(15), "LC_COLLATE 'C.UTF-8' LC_CTYPE 'C'").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_grants_limit_comment_and_locale_provider_are_the_same_after_a_cutover_on_17() {
-    properties_stay(17, "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'").await;
+    properties_stay(Server::of(17), "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'").await;
+}
+
+/// In a cluster whose own provider is ICU, each database has to keep the provider that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_icu_database_has_the_same_locale_and_version_after_a_cutover_on_15() {
+    let server = Server::own_build("15-icu", &[]);
+    let icu = "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C'";
+    properties_stay(&server, icu).await;
+    properties_stay(&server, "LOCALE_PROVIDER libc LOCALE 'C'").await;
+    let world = World::empty(&server);
+    let work = world.work();
+    stage_and_accept(&work, &world.backup()).await;
+    cut_over(&world, &work.id, Side::Restored).await;
+    let made = properties(&server, &world.target.database);
+    assert!(made.contains("|C|C.UTF-8|c|"), "Odoo's databases sort by bytes: {made}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_icu_database_has_the_same_rules_and_a_builtin_one_its_locale_after_a_cutover_on_17() {
+    let server = Server::own_build("17-icu", &[]);
+    let rules = "LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '&V << w <<< W' LOCALE 'C.UTF-8'";
+    properties_stay(&server, rules).await;
+    properties_stay(&server, "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'").await;
 }
 
 /// Odoo's role owns its database and may set what it likes on it; an administrator's session copies it.

@@ -4,6 +4,7 @@ use std::{fs, io::Write, process::Stdio};
 
 use undoo_core::Side;
 use undoo_core::pair::parked_database;
+use undoo_engine::verify;
 
 use crate::{
     odoo::{SOURCE, click_odoo_folder, files, oec_zip},
@@ -170,4 +171,42 @@ async fn a_large_table_split_over_sessions_arrives_once_for_each_row() {
     assert_eq!(server.psql(&staged, digest), server.psql(&copy, digest));
     let sessions = "SELECT count(DISTINCT xmin::text) > 1 FROM mail_message";
     assert_eq!(server.psql(&staged, sessions), "t", "one session took all rows");
+}
+
+/// Dumps whose rows are statements are proven as those with COPY are.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_statements_are_counted_too() {
+    let server = Server::of(17);
+    let world = World::empty(server);
+    let expected = server.psql(SOURCE, "SELECT count(*) FROM sale_order");
+    let mut first = None;
+    for (options, skips) in [
+        (&["--inserts"][..], false),
+        (&["--column-inserts"], false),
+        (&["--rows-per-insert=70"], false),
+        (&["-Fc", "--inserts"], false),
+        (&["--inserts", "--on-conflict-do-nothing"], true),
+    ] {
+        let dump = server.dump(SOURCE, &[&["--no-owner"], options].concat());
+        let backup = click_odoo_folder(&world.path(&options.concat()), &dump, &files());
+        let work = world.work();
+        let report = stage(&work, &backup).await.unwrap_or_else(|failure| panic!("{options:?} {failure:?}"));
+        let (loaded, counted) = (report.loaded.unwrap(), report.counted.unwrap());
+        assert_eq!(loaded.rows["\"public\".\"sale_order\""].to_string(), expected);
+        assert_eq!(counted.rows, loaded.rows.values().sum::<u64>());
+        assert_eq!(*first.get_or_insert_with(|| loaded.rows.clone()), loaded.rows, "{options:?}");
+        assert_eq!(loaded.skippable, if skips { loaded.rows.clone() } else { Default::default() });
+        assert_eq!(report.findings.iter().any(|finding| finding.code == "rows_skippable"), skips);
+
+        // One row more or fewer would have been found.
+        let staged = parked_database(&work.id, Side::Restored);
+        let client = world.target.admin.connect(&staged).await.unwrap();
+        let none = Default::default();
+        for change in ["DELETE FROM web_log", "INSERT INTO base_log VALUES (now(), 'more')"] {
+            server.psql(&staged, change);
+            let found = verify::count(&client, &loaded.rows, &loaded.skippable).await;
+            assert_eq!(found.is_err(), !skips || change.starts_with("INSERT"), "{options:?} {change}");
+        }
+        assert_eq!(verify::count(&client, &loaded.rows, &none).await.unwrap_err().code, "row_count");
+    }
 }

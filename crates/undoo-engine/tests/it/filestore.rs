@@ -197,6 +197,46 @@ async fn sizes_are_trusted_only_on_request_and_the_report_says_so() {
     assert!(staged.trusted_size && staged.fetched == 0 && staged.live_corrupt.is_empty());
 }
 
+/// The live files stay, and so would one that is broken: nobody has another.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_live_files_stay_a_broken_one_is_named_and_has_to_be_accepted() {
+    let world = World::live(Server::of(17));
+    let oid = world.oid(&world.target.database);
+    let spoilt = fname(&content(5));
+    let other: Vec<u8> = content(5).iter().map(|byte| byte ^ 1).collect();
+    fs::write(world.live_directory().join(&spoilt), &other).unwrap();
+    let without_files = zip_of(&world.path("no.zip"), &[("dump.sql", &world.server.plain_dump())]);
+    for (parts, backup) in [(Parts::Database, world.backup()), (Parts::All, without_files)] {
+        let mut work = world.work();
+        work.options.parts = parts;
+        let failure = stage(&work, &backup).await.unwrap_err();
+        assert_eq!(codes(&failure), ["corrupt_files"], "{failure:?}");
+        assert!(failure.findings[0].message.contains(&spoilt), "{failure:?}");
+        world.assert_nothing_left(&work.id);
+        world.assert_untouched_but(&oid, &spoilt);
+
+        let mut work = world.work();
+        work.options.parts = parts;
+        work.options.accept.push("corrupt_files".into());
+        let report = stage(&work, &backup).await.unwrap();
+        let found = report.attachments.unwrap();
+        assert_eq!(found.corrupt.len(), 1);
+        assert_eq!(found.corrupt[0].store_fname, spoilt);
+        assert!(found.corrupt[0].reason.contains("live filestore"), "{:?}", found.corrupt);
+        assert_eq!((found.matched, found.missing.len()), (FILES as u64 - 1, 0));
+        assert_eq!(report.filestore.unwrap().linked, FILES as u64);
+        let staged = world.home().parked(&work.id, Side::Restored);
+        assert!(!staged.join(&spoilt).exists(), "Odoo could never write the right content there");
+        assert_eq!(fs::read(world.live_directory().join(&spoilt)).unwrap(), other);
+
+        let mut work = world.work();
+        work.options.parts = parts;
+        work.options.trust_size = true;
+        let report = stage(&work, &backup).await.unwrap();
+        assert!(report.filestore.is_some_and(|staged| staged.trusted_size && staged.corrupt.is_empty()));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_system_is_matched_with_its_files() {
     let world = World::live(Server::of(17));

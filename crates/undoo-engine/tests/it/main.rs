@@ -15,4 +15,5 @@ mod odoo;
 mod outgoing;
 mod rights;
 mod server;
+mod tls;
 mod world;

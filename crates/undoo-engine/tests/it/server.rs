@@ -17,51 +17,22 @@ use std::{
 };
 
 use sha1::Digest;
-use undoo_engine::pg::DatabaseAccess;
+use undoo_engine::pg::{DatabaseAccess, Tls};
+pub use undoo_testing::run;
+use undoo_testing::{as_other_than_root, command, postgres_tools};
 
 /// Password of every role that tests make.
 pub const PASSWORD: &str = "se'cr\\et";
-
-/// The folder of the project's script, with the programs of all majors.
-fn tools() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/postgres-tools");
-        let answer = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
-        assert!(answer.status.success(), "{} failed", script.display());
-        PathBuf::from(String::from_utf8(answer.stdout).unwrap().trim())
-    })
-}
-
-/// Runs a command that must succeed; answers its standard output.
-pub fn run(command: &mut Command) -> Vec<u8> {
-    let output = command.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {told}");
-    output.stdout
-}
-
-/// PostgreSQL refuses to run as root. In a user namespace it is someone else, who can still read the
-/// tools in root's cache.
-fn as_other_than_root(program: &Path) -> Vec<String> {
-    let program = program.display().to_string();
-    if run(Command::new("id").arg("-u")) != b"0\n" {
-        return vec![program];
-    }
-    ["unshare", "--user", "--map-user=1", "--map-group=1", &program].map(str::to_owned).to_vec()
-}
-
-fn command(words: &[String]) -> Command {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
-    command
-}
 
 /// A throw-away cluster, on a socket in its own folder. Only `postgres` needs no password.
 pub struct Server {
     pub major: u32,
     folder: tempfile::TempDir,
+    /// The server's programs.
     bin: PathBuf,
+    /// The clients', which not every build has.
+    clients: PathBuf,
+    settings: Vec<String>,
     process: Mutex<Option<Child>>,
 }
 
@@ -70,7 +41,7 @@ impl Server {
     pub fn of(major: u32) -> &'static Self {
         static SERVERS: [OnceLock<Server>; 20] = [const { OnceLock::new() }; 20];
         SERVERS[major as usize].get_or_init(|| {
-            let mut server = Self::prepared(major);
+            let mut server = Self::prepared(&major.to_string());
             // The shell removes the folder too: nobody drops a static.
             let folder = server.folder.path().display().to_string();
             server.folder.disable_cleanup(true);
@@ -89,38 +60,44 @@ impl Server {
 
     /// A server that one test has for itself and may kill.
     pub fn own(major: u32) -> Self {
-        let server = Self::prepared(major);
+        Self::own_build(&major.to_string(), &[])
+    }
+
+    /// As [`Server::own`], of a certain build (`17-icu`), with settings of its own.
+    pub fn own_build(build: &str, settings: &[&str]) -> Self {
+        let mut server = Self::prepared(build);
+        server.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
         server.start();
         server
     }
 
     /// As [`Server::own`], with its data in this folder.
     pub fn own_in(major: u32, place: &Path) -> Self {
-        let server = Self::prepared_in(major, place);
+        let server = Self::prepared_in(&major.to_string(), place);
         server.start();
         server
     }
 
     /// A copy of a cluster that has everything that tests begin with. It is made once and kept with what
     /// the build makes, because a test may have a process of its own.
-    fn prepared(major: u32) -> Self {
+    fn prepared(build: &str) -> Self {
         // In memory: that these servers' disk is slow would say nothing about what is tested.
-        Self::prepared_in(major, Path::new("/dev/shm"))
+        Self::prepared_in(build, Path::new("/dev/shm"))
     }
 
-    fn prepared_in(major: u32, place: &Path) -> Self {
-        let server = Self::unprepared(major, place);
+    fn prepared_in(build: &str, place: &Path) -> Self {
+        let server = Self::unprepared(build, place);
         let script = include_str!("odoo.sql");
         let name = format!(
-            "postgres-{major}-{:x}",
+            "postgres-{build}-{:x}",
             sha1::Sha1::digest(script).iter().take(4).fold(0_u64, |all, b| all << 8 | u64::from(*b))
         );
         let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
         let lock = File::create(template.with_extension("lock")).unwrap();
         lock.lock().unwrap();
         if !template.exists() {
-            let making = Self::unprepared(major, Path::new("/dev/shm"));
-            making.init();
+            let making = Self::unprepared(build, Path::new("/dev/shm"));
+            making.init(build.ends_with("-icu"));
             making.start();
             making
                 .psql("postgres", &format!("CREATE ROLE odoo LOGIN CREATEDB PASSWORD {}", quoted(PASSWORD)));
@@ -136,16 +113,30 @@ impl Server {
         server
     }
 
-    fn unprepared(major: u32, place: &Path) -> Self {
+    fn unprepared(build: &str, place: &Path) -> Self {
         let folder = tempfile::tempdir_in(place).or_else(|_| tempfile::tempdir()).unwrap();
-        Self { major, folder, bin: tools().join(format!("{major}/bin")), process: Mutex::default() }
+        let major = build.split('-').next().unwrap();
+        Self {
+            major: major.parse().unwrap(),
+            folder,
+            bin: postgres_tools().join(build).join("bin"),
+            clients: postgres_tools().join(major).join("bin"),
+            settings: vec!["listen_addresses=".to_owned()],
+            process: Mutex::default(),
+        }
     }
 
-    fn init(&self) {
+    fn init(&self, icu: bool) {
         let data = self.folder.path().join("data");
         let options =
             ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--lc-ctype=C.UTF-8", "--no-sync"];
-        run(command(&as_other_than_root(&self.bin.join("initdb"))).arg("-D").arg(&data).args(options));
+        let mut initdb = command(&as_other_than_root(&self.bin.join("initdb")));
+        initdb.arg("-D").arg(&data).args(options);
+        if icu {
+            // A cluster whose own databases have it, as a distribution may make them.
+            initdb.args(["--locale-provider=icu", "--icu-locale=en"]);
+        }
+        run(&mut initdb);
         fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n")
             .unwrap();
     }
@@ -165,12 +156,17 @@ impl Server {
         }
     }
 
+    /// The port, which names the socket too.
+    pub fn port(&self) -> u16 {
+        let given = self.settings.iter().find_map(|setting| setting.strip_prefix("port="));
+        given.map_or(5432, |port| port.parse().unwrap())
+    }
+
     fn words(&self) -> Vec<String> {
         let mut words = as_other_than_root(&self.bin.join("postgres"));
         let folder = self.folder.path().display().to_string();
         words.extend(["-D".to_owned(), format!("{folder}/data"), "-k".to_owned(), folder]);
         let settings = [
-            "listen_addresses=",
             "fsync=off",
             "shared_buffers=32MB",
             "max_prepared_transactions=2",
@@ -178,7 +174,8 @@ impl Server {
             "password_encryption=scram-sha-256",
             "autovacuum=off",
         ];
-        words.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).chain(self.settings.clone());
+        words.extend(settings.flat_map(|setting| ["-c".to_owned(), setting]));
         words
     }
 
@@ -250,9 +247,12 @@ impl Server {
 
     /// A client program, told where the server is.
     pub fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        let mut command = Command::new(self.clients.join(program));
         command.env("PGHOST", self.folder.path()).env("PGUSER", "postgres").env("PGOPTIONS", "");
-        command.env_remove("PGPORT").env_remove("PGDATABASE").env("PGCONNECT_TIMEOUT", "30");
+        command
+            .env("PGPORT", self.port().to_string())
+            .env_remove("PGDATABASE")
+            .env("PGCONNECT_TIMEOUT", "30");
         command
     }
 
@@ -275,10 +275,16 @@ impl Server {
     pub fn access(&self, user: &str) -> DatabaseAccess {
         DatabaseAccess {
             host: self.folder.path().display().to_string(),
-            port: 5432,
+            port: self.port(),
             user: user.to_owned(),
             password: PASSWORD.into(),
+            tls: Tls::default(),
         }
+    }
+
+    /// A file of the server's own folder of data, such as `pg_hba.conf`.
+    pub fn data_file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("data").join(name)
     }
 
     /// A name that no other test has.

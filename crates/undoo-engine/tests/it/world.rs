@@ -61,6 +61,7 @@ impl<'s> World<'s> {
         let target = Target {
             admin: server.access("postgres"),
             owner: "odoo".into(),
+            owner_assumed: false,
             database: database.to_owned(),
             filestore_root: root,
             files_owner: None,
@@ -160,6 +161,11 @@ impl<'s> World<'s> {
 
     /// The live database is the one with this OID, open, with its row and its file.
     pub fn assert_untouched(&self, oid: &str) {
+        self.assert_untouched_but(oid, "");
+    }
+
+    /// As [`World::assert_untouched`], where the test itself has changed one file.
+    pub fn assert_untouched_but(&self, oid: &str, changed: &str) {
         assert_eq!(self.oid(&self.target.database), oid);
         let side = self
             .server
@@ -167,7 +173,7 @@ impl<'s> World<'s> {
         assert_eq!(side, "replaced");
         let file = self.live_directory().join(fname(BORN_LATER));
         assert_eq!(fs::read(file).unwrap(), BORN_LATER);
-        for (name, content) in files() {
+        for (name, content) in files().into_iter().filter(|(name, _)| name != changed) {
             assert!(fs::read(self.live_directory().join(&name)).unwrap() == content, "{name} was changed");
         }
     }

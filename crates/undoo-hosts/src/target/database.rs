@@ -33,6 +33,8 @@ pub struct DatabaseContainer {
     pub networks: Vec<Network>,
     /// What is mounted into it.
     pub mounts: Vec<Mount>,
+    /// Where the server keeps its data, as a path inside the container (`PGDATA`).
+    pub data_dir: String,
     /// The major version of a PostgreSQL image; `None`: this is perhaps no PostgreSQL but a pooler.
     pub pg_major: Option<u32>,
     /// The superuser that the official image made.
@@ -148,6 +150,7 @@ async fn describe(docker: &Docker, found: ContainerInspectResponse) -> Result<Da
         running: is_running(&found),
         networks: networks(&found),
         mounts: mounts(docker, &found).await?,
+        data_dir: env.get("PGDATA").unwrap_or("/var/lib/postgresql/data").to_owned(),
         pg_major: env.get("PG_MAJOR").and_then(|major| major.parse().ok()),
         admin_user: admin_user
             .or_else(|| env.get("POSTGRES_USER").map(str::to_owned))

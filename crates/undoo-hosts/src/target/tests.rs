@@ -39,6 +39,7 @@ pub(crate) fn container(mounts: Vec<Mount>) -> OdooContainer {
         owner: None,
         odoo_version: Some("19.0".into()),
         database_container: None,
+        database_authorities: None,
         compose: None,
         memory_limit: 0,
         env: EnvMap::default(),
@@ -65,4 +66,31 @@ fn what_has_no_lasting_directory_on_the_host_has_no_path_there() {
     let odoo = container(vec![mount("/data", Some("/srv/data")), mount("/data/tmp", None)]);
     assert_eq!(odoo.host_path("/data/tmp/x"), None);
     assert_eq!(odoo.host_path("/data/../etc/passwd"), None);
+}
+
+#[test]
+fn volumes_that_can_be_seen_on_different_disks_share_none() {
+    let mut odoo = container(vec![mount("/var/lib/odoo", Some("/tmp"))]);
+    odoo.filestore_root = "/var/lib/odoo/filestore".into();
+    assert!(!odoo.shares_disk_with_database(), "no container, no disk that is known");
+    let mut with_data_at = |path: &str| {
+        odoo.database_container = Some(DatabaseContainer {
+            id: "2".into(),
+            name: "db".into(),
+            image: String::new(),
+            image_id: String::new(),
+            running: true,
+            networks: Vec::new(),
+            mounts: vec![mount("/var/lib/postgresql/data", Some(path))],
+            data_dir: "/var/lib/postgresql/data".into(),
+            pg_major: Some(17),
+            admin_user: "postgres".into(),
+            admin_password: None,
+            memory_limit: 0,
+        });
+        odoo.shares_disk_with_database()
+    };
+    assert!(with_data_at("/tmp"));
+    assert!(!with_data_at("/proc"));
+    assert!(with_data_at("/not/to/be/seen/from/here"));
 }

@@ -10,6 +10,7 @@ support::trials![
     a_stopped_compose_stack_is_adopted_without_showing_its_secrets,
     passwords_are_read_from_the_files_that_the_environment_names,
     the_configuration_file_of_the_command_line_is_read_through_links,
+    the_authorities_of_odoos_libpq_are_read_where_a_certificate_is_asked_for,
     an_image_that_does_not_say_its_version_is_asked,
     a_database_server_elsewhere_is_no_container,
     a_database_server_is_found_by_its_address,
@@ -150,6 +151,31 @@ async fn the_configuration_file_of_the_command_line_is_read_through_links(sandbo
     assert_eq!(found.conf.data_dir, "/srv/x");
     assert_eq!(found.owner, None, "there is no such directory yet");
     assert!(found.database_container.is_none());
+}
+
+async fn the_authorities_of_odoos_libpq_are_read_where_a_certificate_is_asked_for(sandbox: Sandbox) {
+    for (name, mode, variable, path, found) in [
+        ("full", "verify-full", "A=b", "/srv/home/.postgresql/root.crt", Some("authority")),
+        ("elsewhere", "require", "PGSSLROOTCERT=/srv/ca.pem", "/srv/ca.pem", Some("authority")),
+        ("system", "verify-full", "PGSSLROOTCERT=system", "/srv/home/.postgresql/root.crt", None),
+        ("weaker", "prefer", "A=b", "/srv/home/.postgresql/root.crt", None),
+    ] {
+        let container = sandbox
+            .create(
+                name,
+                ContainerCreateBody {
+                    image: Some(ODOO.into()),
+                    env: support::words(&["HOME=/srv/home", variable]),
+                    cmd: support::words(&["odoo", &format!("--db_sslmode={mode}")]),
+                    ..Default::default()
+                },
+            )
+            .await;
+        sandbox.put(&container, path, "authority").await;
+        let odoo = inspect_odoo(&sandbox.docker, &container).await.unwrap();
+        assert_eq!(odoo.conf.db_sslmode, mode);
+        assert_eq!(odoo.database_authorities.as_deref(), found, "{name}");
+    }
 }
 
 async fn an_image_that_does_not_say_its_version_is_asked(sandbox: Sandbox) {

@@ -33,7 +33,8 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
     if !arguments.dry_run && !arguments.filestore_only {
         can_confirm(arguments.yes, ui)?;
     }
-    let place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
+    let mut place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
+    place.settle_owner(arguments.owner.as_deref()).await?;
     let outcome = run_on(arguments, &place, began, ui).await;
     // With it goes the target's lock, so that whoever comes next does not have to wait for it.
     if let Err(left) = place.close().await {

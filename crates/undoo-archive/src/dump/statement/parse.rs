@@ -443,14 +443,17 @@ impl<'t, 'a> Parser<'t, 'a> {
             }
         }
         let _ = self.words("overriding system value");
+        let mut rows = 1;
         if self.words("default values").is_none() {
             self.word("values").then_some(())?;
             let literals = self.rest.iter().take_while(|token| is_literal(token)).count();
+            // A literal has no parentheses of its own: each opens a row.
+            rows = self.rest[..literals].iter().filter(|token| token.is("(")).count() as u64;
             self.rest = &self.rest[literals..];
         }
-        let _ = self.words("on conflict do nothing");
+        let may_skip = self.words("on conflict do nothing").is_some();
         self.end()?;
-        Some(Classified::Insert { table })
+        Some(Classified::Insert { table, rows, may_skip })
     }
 
     /// Takes a keyword if it comes next.

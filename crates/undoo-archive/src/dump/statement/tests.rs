@@ -19,6 +19,18 @@ fn code(sql: &str) -> &'static str {
 }
 
 #[test]
+fn the_rows_of_an_insert_are_counted_whatever_their_values_hold() {
+    let counted = |sql: &str| match classify(sql) {
+        Ok(Classified::Insert { rows, may_skip, .. }) => (rows, may_skip),
+        other => panic!("{sql}: {other:?}"),
+    };
+    assert_eq!(counted("INSERT INTO public.t VALUES (1, 'a');"), (1, false));
+    assert_eq!(counted("INSERT INTO public.t VALUES (1, '), ('), (2, E'\\'(('),\n\t(3, NULL);"), (3, false));
+    assert_eq!(counted("INSERT INTO public.t (a, \"b (\") VALUES (1, 2) ON CONFLICT DO NOTHING;"), (1, true));
+    assert_eq!(counted("INSERT INTO public.t DEFAULT VALUES;"), (1, false));
+}
+
+#[test]
 fn names_are_read_with_their_quotes() {
     let name = QualifiedName::new("Sales \"2\"", "Übersicht");
     let sql = format!("CREATE TABLE {} (\n    id integer\n);", name.quoted());
