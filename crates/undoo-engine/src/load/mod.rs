@@ -37,7 +37,7 @@ use crate::{
 };
 use copy::Copier;
 use pace::Pace;
-use post::PostLoader;
+use post::PostLoad;
 use session::{Batch, Located};
 use work::{Inserted, PostData, Work};
 
@@ -237,15 +237,9 @@ impl Load<'_> {
         let progress = Arc::new(move |more| {
             count.fetch_add(more, Ordering::Relaxed);
         });
-        let total = items.len() as u64;
-        let loader = PostLoader {
-            clients,
-            bytes: &tally.table_bytes,
-            maintenance_mib: self.options.maintenance_mib,
-            progress,
-            pace: Arc::clone(&self.pace),
-        };
-        let work = loader.run(items);
+        let load = PostLoad::plan(items, &tally.table_bytes, self.options.maintenance_mib);
+        let total = load.statements();
+        let work = load.run(clients, progress, Arc::clone(&self.pace));
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {

@@ -11,6 +11,9 @@ use undoo_archive::dump::{sql::Tokens, statement::QualifiedName};
 use super::schedule::{Demand, Place, Step};
 use crate::{load::work::PostData, pg};
 
+#[cfg(test)]
+mod tests;
+
 /// Tables with more bytes of rows than this get jobs of their own.
 const LARGE_TABLE: u64 = 4 * 1024 * 1024;
 /// Statements of small tables that are sent together.
@@ -19,7 +22,7 @@ const SMALL_STATEMENTS: usize = 60;
 const CACHED_SORT_MIB: u32 = 8;
 /// Bytes of a table for each byte of that memory at most: an index is a quarter of its table or less, and
 /// the two dozen runs that then stay are merged in one go.
-const SORTED_RUNS: u64 = 96;
+const TABLE_BYTES_PER_SORTED: u64 = 96;
 
 /// One statement, and what to do when it fails in a way that the backup's own data explains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,10 +320,10 @@ fn sorts(sql: &str) -> bool {
 
 /// `maintenance_work_mem` for sorting an index of a table with so many bytes of rows, in MiB.
 ///
-/// Comparing is what a sort takes its time for, and comparing in the processor's cache is a third
-/// faster than in main memory (measured: docs/benchmarks.md). So it gets little, and leaves runs to be
-/// merged; but not more of them than are merged in one go.
+/// Comparing is what a sort takes its time for, and comparing in the processor's cache is a quarter
+/// faster than in main memory (docs/decisions/0005-loading-keys-and-rows.md). So it gets little, and
+/// leaves runs to be merged; but not more of them than are merged in one go.
 fn sort_memory(table_bytes: u64, most_mib: u32) -> u32 {
-    let one_go = u32::try_from((table_bytes / SORTED_RUNS) >> 20).unwrap_or(u32::MAX);
+    let one_go = u32::try_from((table_bytes / TABLE_BYTES_PER_SORTED) >> 20).unwrap_or(u32::MAX);
     one_go.clamp(CACHED_SORT_MIB, most_mib.max(CACHED_SORT_MIB))
 }

@@ -69,30 +69,39 @@ pub struct PostTimes {
 }
 
 /// Hears of statements that are done.
-type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// The sessions and how many bytes of rows each table has.
-pub struct PostLoader<'a> {
-    /// Sessions that nothing else uses.
-    pub clients: Vec<Client>,
-    /// Bytes of rows by table.
-    pub bytes: &'a HashMap<QualifiedName, u64>,
-    /// `maintenance_work_mem` that each session may have, in MiB.
-    pub maintenance_mib: u32,
-    /// Called with the number of statements done.
-    pub progress: Progress,
-    /// When to give way.
-    pub pace: Arc<Pace>,
+/// The work after the data, planned.
+pub struct PostLoad {
+    planned: Planned,
+    maintenance_mib: u32,
 }
 
-impl PostLoader<'_> {
-    /// Runs everything; answers what does not hold.
+impl PostLoad {
+    /// Plans it for sessions that may have so much `maintenance_work_mem` each, in MiB; `bytes` are those
+    /// of each table's rows.
+    pub fn plan(items: Vec<PostData>, bytes: &HashMap<QualifiedName, u64>, maintenance_mib: u32) -> Self {
+        Self { planned: jobs::plan(items, bytes, maintenance_mib), maintenance_mib }
+    }
+
+    /// How many statements there are.
+    pub fn statements(&self) -> u64 {
+        let jobs = self.planned.jobs.iter().map(|job| job.singly.len());
+        (jobs.sum::<usize>() + self.planned.others.len()) as u64
+    }
+
+    /// Runs everything, on sessions that nothing else uses; answers what does not hold. `progress` is
+    /// called with the number of statements done, each time some are.
     ///
     /// # Errors
     /// The first statement that failed for a reason other than the backup's own data.
-    pub async fn run(self, items: Vec<PostData>) -> Result<(Vec<Unheld>, PostTimes)> {
-        let Self { clients, bytes, maintenance_mib, progress, pace } = self;
-        let Planned { jobs, others } = jobs::plan(items, bytes, maintenance_mib);
+    pub async fn run(
+        self,
+        clients: Vec<Client>,
+        progress: Progress,
+        pace: Arc<Pace>,
+    ) -> Result<(Vec<Unheld>, PostTimes)> {
+        let Self { planned: Planned { jobs, others }, maintenance_mib } = self;
         let shared = Arc::new(Shared {
             schedule: Mutex::new(Schedule::new(jobs.iter().map(|job| job.demand.clone()))),
             changed: Notify::new(),
