@@ -228,10 +228,17 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
     )
 }
 
+/// Whether what failed is the server, and not what it was given: it is gone or shut down, or lacks memory,
+/// disk or connections (classes 53, 57 and 58 of PostgreSQL's error codes).
+pub fn is_the_servers(error: &tokio_postgres::Error) -> bool {
+    let classes = ["53", "57", "58"];
+    error.as_db_error().is_none_or(|db| classes.iter().any(|class| db.code().code().starts_with(class)))
+}
+
 /// A failed statement of ours as a problem; `doing` completes "PostgreSQL failed while …".
 pub fn failed(doing: &str) -> impl Fn(tokio_postgres::Error) -> Problem + '_ {
     move |error| {
-        let lost = error.is_closed() || error.code().is_none();
+        let lost = error.is_closed() || is_the_servers(&error);
         let full = error.code() == Some(&SqlState::DISK_FULL);
         let denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
         let (kind, code, remedy) = if full {

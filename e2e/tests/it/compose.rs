@@ -22,7 +22,7 @@ fn a_compose_project_is_restored_in_place_and_undone_and_one_with_two_odoos_asks
     let target = format!("compose:{}", live.name);
 
     let plan = undoo.run(&["restore", &backup.zip(), "--into", &target, "--dry-run", "--json"]).ends(0);
-    assert!(plan.json()["cluster"]["live"].is_object(), "{}", plan.all());
+    assert!(plan.result()["cluster"]["live"].is_object(), "{}", plan.all());
     let result =
         undoo.run(&["restore", &backup.zip(), "--into", &target, "--yes", "--json"]).ends(0).result();
     assert_eq!(result["intent"], "recover");

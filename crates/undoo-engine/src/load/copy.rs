@@ -207,7 +207,7 @@ async fn copy_all(client: &Client, pieces: &mut mpsc::Receiver<Piece>) -> Result
 }
 
 fn rows_failed(table: &QualifiedName, error: tokio_postgres::Error) -> Problem {
-    if error.as_db_error().is_none() || error.code() == Some(&tokio_postgres::error::SqlState::DISK_FULL) {
+    if pg::is_the_servers(&error) {
         return pg::failed(&format!("loading rows of {table}"))(error);
     }
     let context = error.as_db_error().and_then(|db| db.where_()).unwrap_or_default();

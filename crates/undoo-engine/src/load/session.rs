@@ -1,9 +1,6 @@
 //! The loader role's sessions: their settings, and statements in batches whose failures are named.
 
-use tokio_postgres::{
-    Client,
-    error::{ErrorPosition, SqlState},
-};
+use tokio_postgres::{Client, error::ErrorPosition};
 use undoo_core::{Kind, Problem, Result};
 
 use crate::pg::{self, DatabaseAccess};
@@ -127,8 +124,7 @@ impl<'a> Batch<'a> {
 
 /// The problem of a statement that PostgreSQL refused.
 pub fn statement_failed(statement: &Located, error: tokio_postgres::Error) -> Problem {
-    // Neither is a fault of the dump.
-    if error.as_db_error().is_none() || error.code() == Some(&SqlState::DISK_FULL) {
+    if pg::is_the_servers(&error) {
         return pg::failed("running a statement of the dump")(error);
     }
     let start: String = statement.sql.chars().take(160).collect();

@@ -211,7 +211,7 @@ impl Shared {
             .await
             .map_err(pg::failed("building indexes and keys"))?;
         let Err(error) = client.batch_execute(&job.together.join("\n")).await else { return Ok(()) };
-        if error.as_db_error().is_none() {
+        if pg::is_the_servers(&error) {
             return Err(pg::failed("building indexes and keys")(error));
         }
         // What failed took the rest of its transaction with it, so they run one by one.
