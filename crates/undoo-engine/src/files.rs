@@ -54,7 +54,7 @@ pub async fn add(
     if let Some(failure) = Failure::of(&plan.findings, &work.options.accept) {
         return Err(failure);
     }
-    home.create(&work.id)?;
+    home.create(&work.id, &target.database)?;
     let live = target.filestore_root.join(&target.database);
     let staging = home.restore(&work.id).join(STAGING);
     let stage = Arc::new(Stage::create(&staging, &live, target.files_owner, work.options.trust_size)?);

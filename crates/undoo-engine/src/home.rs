@@ -13,6 +13,9 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 
+/// File of a restore's directory that says which database it is of.
+const DATABASE: &str = "database.json";
+
 /// The file in a filestore directory that says which side of which restore it is.
 pub const MARKER: &str = ".undoo-pair";
 
@@ -43,16 +46,35 @@ impl Home {
         self.restore(id).join("proof")
     }
 
-    /// Creates the restore's directory, readable by nobody else: it will hold customers' files.
+    /// Creates the directory of a restore of this database, readable by nobody else: it will hold
+    /// customers' files. Whoever sees it can read whose it is.
     ///
     /// # Errors
     /// `Unavailable` when the file system refuses.
-    pub fn create(&self, id: &RestoreId) -> Result<()> {
+    pub fn create(&self, id: &RestoreId, database: &str) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt;
         let path = self.restore(id);
+        if path.exists() {
+            return write(&path, DATABASE, &database);
+        }
+        let draft = self.root.join(format!("{id}.new"));
         // Odoo's own user must be able to pass through: a parked directory becomes its live one.
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(&path).map_err(at("create", &path))?;
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(&draft).map_err(at("create", &draft))?;
+        let filled = write(&draft, DATABASE, &database)
+            .and_then(|()| fs::rename(&draft, &path).map_err(at("create", &path)));
+        if filled.is_err() {
+            remove_tree(&draft)?;
+        }
+        filled?;
         sync_directory(&self.root).map_err(at("sync", &self.root))
+    }
+
+    /// The database that a restore is of.
+    ///
+    /// # Errors
+    /// As [`Home::read`].
+    pub fn database(&self, id: &RestoreId) -> Result<Option<String>> {
+        self.read(id, DATABASE)
     }
 
     /// Writes a document of the restore, atomically and durably.
@@ -253,7 +275,8 @@ mod tests {
     fn a_document_that_was_never_written_is_none_and_a_written_one_comes_back() {
         let directory = tempfile::tempdir().expect("a directory");
         let (home, id) = (Home::of(directory.path()), RestoreId::generate());
-        home.create(&id).expect("created");
+        home.create(&id, "acme").expect("created");
+        assert_eq!(home.database(&id).expect("readable").as_deref(), Some("acme"));
         assert_eq!(home.read::<String>(&id, "plan.json").expect("readable"), None);
         home.write(&id, "plan.json", &"a plan").expect("written");
         assert_eq!(home.read::<String>(&id, "plan.json").expect("readable").as_deref(), Some("a plan"));

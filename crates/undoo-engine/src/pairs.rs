@@ -121,6 +121,8 @@ pub async fn purge(target: &Target, home: &Home, record: &mut Record) -> Result<
 pub async fn sweep(target: &Target, home: &Home) -> Result<()> {
     for id in home.restores()? {
         match Record::read(home, &id)? {
+            // Databases share the directory, and each has a lock of its own: another one's may be at work.
+            None if home.database(&id)?.is_some_and(|database| database != target.database) => {}
             None => {
                 crate::home::remove_tree(&home.restore(&id).join(files::STAGING))?;
                 // Only a restore of files alone has no record; what it moved aside is not ours to remove.

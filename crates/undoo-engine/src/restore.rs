@@ -186,7 +186,7 @@ pub async fn stage(
             if *confirmed != work.target.database {
                 return Err(not_confirmed(&work.target.database).into());
             }
-            home.create(&work.id)?;
+            home.create(&work.id, &work.target.database)?;
             // What belongs to the name goes with the database: it is kept for the one to come, by this
             // restore or, if it fails, by another.
             let properties = swap::properties_of_live(&work.target).await?;
@@ -196,9 +196,9 @@ pub async fn stage(
             record.write(&home)?;
             stage::drop_live(&work.target, confirmed).await?;
         }
-        (_, Some(_)) => home.create(&work.id)?,
+        (_, Some(_)) => home.create(&work.id, &work.target.database)?,
         (_, None) => {
-            home.create(&work.id)?;
+            home.create(&work.id, &work.target.database)?;
             if let Some(properties) = home.read_dropped::<Properties>(&work.target.database)? {
                 home.write(&work.id, swap::PROPERTIES, &properties)?;
             }

@@ -116,7 +116,7 @@ async fn purging_never_drops_the_live_database_whatever_a_record_says() {
         let mut lying = there.clone();
         (lying.state, lying.database) = (state, database);
         lying.restored_oid = there.replaced_oid;
-        world.home().create(&id).unwrap();
+        world.home().create(&id, &world.target.database).unwrap();
         // Whether it refuses or finds nothing to remove does not matter.
         let _ = pairs::purge(&world.target, &world.home(), &mut lying).await;
         assert_eq!(world.oid(&world.target.database), live, "{state:?}");
@@ -126,7 +126,7 @@ async fn purging_never_drops_the_live_database_whatever_a_record_says() {
     let mut world = World::named(world.server, &parked_database(&id, Side::Replaced));
     world.make_live();
     let oid = world.oid(&world.target.database);
-    world.home().create(&id).unwrap();
+    world.home().create(&id, &world.target.database).unwrap();
     let mut lying = there;
     lying.state = State::Live { side: Side::Restored };
     lying.epoch = 99;

@@ -74,6 +74,20 @@ async fn a_staging_that_is_dropped_at_any_phase_is_swept_by_the_next_run() {
     assert_eq!(left, 0, "something is left in .undoo");
 }
 
+/// Databases of one Odoo share the directory, and each has a lock of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_database_s_run_is_at_is_not_swept() {
+    let world = World::live(Server::of(17));
+    let (ours, theirs) = (world.work().id, world.work().id);
+    for (id, database) in [(ours, world.target.database.as_str()), (theirs, "another")] {
+        world.home().create(&id, database).unwrap();
+        std::fs::create_dir(world.home().restore(&id).join(undoo_engine::files::STAGING)).unwrap();
+    }
+    stage(&world.work(), &world.backup()).await.unwrap();
+    assert!(!world.home().restore(&ours).exists());
+    assert!(world.home().restore(&theirs).join(undoo_engine::files::STAGING).exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_in_mid_load_is_a_clear_error_and_its_leftovers_are_swept() {
     let server = Server::own(15);

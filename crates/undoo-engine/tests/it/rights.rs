@@ -286,7 +286,7 @@ async fn settings_of_a_database_that_was_dropped_first_are_found_too_and_so_is_i
     server.psql("postgres", &format!("ALTER DATABASE {name} SET log_duration TO on"));
     let kept = swap::properties_of_live(&world.target).await.unwrap();
     world.target.admin = server.access(&admin);
-    world.home().create(&world.work().id).unwrap();
+    world.home().create(&world.work().id, &name).unwrap();
     world.home().write_dropped(&name, &kept).unwrap();
     server.psql("postgres", &format!("DROP DATABASE {name}"));
     assert_eq!(cluster::owner_of(&world.target).await.unwrap().as_deref(), Some("odoo"));
