@@ -180,12 +180,13 @@ fn flaky_server(bytes: Vec<u8>) -> (String, Arc<AtomicUsize>) {
                     return;
                 }
                 for chunk in bytes[from..=to].chunks(16 * 1024) {
-                    let allowed = left.load(Ordering::SeqCst);
-                    let send = chunk.len().min(allowed);
+                    // To the last byte: a rest that is never sent would be offered again and again.
+                    let take = |left: usize| Some(left - chunk.len().min(left));
+                    let before = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).unwrap();
+                    let send = chunk.len().min(before);
                     if stream.write_all(&chunk[..send]).is_err() || send < chunk.len() {
                         return;
                     }
-                    left.fetch_sub(send, Ordering::SeqCst);
                 }
             });
         }
