@@ -9,12 +9,10 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use secrecy::SecretString;
 use tokio::task::spawn_blocking;
 use undoo_core::{Kind, Problem, Result};
 
@@ -81,10 +79,6 @@ impl Storage for LocalStorage {
         &self.place
     }
 
-    fn place_of(&self, key: &str) -> String {
-        format!("{}{key}", self.place)
-    }
-
     fn options(&self) -> &Options {
         &self.options
     }
@@ -128,11 +122,6 @@ impl Storage for LocalStorage {
     async fn delete(&self, key: &str) -> Result<()> {
         check_key(key)?;
         self.remove(key).await
-    }
-
-    async fn presign(&self, key: &str, _expires: Duration) -> Result<Option<SecretString>> {
-        check_key(key)?;
-        Ok(None)
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {

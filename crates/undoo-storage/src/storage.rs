@@ -24,7 +24,9 @@ pub trait Storage: Send + Sync {
     fn place(&self) -> &str;
 
     /// The address of an object in it, without secrets.
-    fn place_of(&self, key: &str) -> String;
+    fn place_of(&self, key: &str) -> String {
+        format!("{}{key}", self.place())
+    }
 
     /// The options that it was opened with.
     fn options(&self) -> &Options;
@@ -68,7 +70,10 @@ pub trait Storage: Send + Sync {
     ///
     /// # Errors
     /// [`Kind::Invalid`] for a key that cannot be one.
-    async fn presign(&self, key: &str, expires: Duration) -> Result<Option<SecretString>>;
+    async fn presign(&self, key: &str, _expires: Duration) -> Result<Option<SecretString>> {
+        check_key(key)?;
+        Ok(None)
+    }
 
     /// What unfinished writing has left under `prefix`, also that of processes which are dead: multipart
     /// uploads, temporary files. A write that is going on is among them. MinIO answers only for a prefix

@@ -1,3 +1,5 @@
+//! Policies by example, and what no policy may ever do by property.
+
 use proptest::prelude::*;
 use uuid::Uuid;
 

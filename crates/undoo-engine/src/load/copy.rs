@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use undoo_archive::dump::statement::QualifiedName;
 use undoo_core::{Kind, Problem, Result};
 
-use super::pace::Pace;
+use super::{pace::Pace, session};
 use crate::pg;
 
 /// Chunks that wait for one session.
@@ -58,7 +58,7 @@ impl Copier {
             .into_iter()
             .map(|client| {
                 let (queue, pieces) = mpsc::channel(QUEUE);
-                Session { queue, task: tokio::spawn(session(client, pieces)), attached: false }
+                Session { queue, task: tokio::spawn(run(client, pieces)), attached: false }
             })
             .collect();
         Self { sessions, pace, table: None, row_goes_on: None }
@@ -120,17 +120,7 @@ impl Copier {
                     failure = failure.filter(|first: &Problem| first.code != GONE).or(Some(problem));
                 }
                 Err(error) => {
-                    failure = failure.or_else(|| {
-                        Some(
-                            Problem::new(
-                                Kind::Internal,
-                                "load_session",
-                                "a loading session broke down",
-                                "see the log; please report this",
-                            )
-                            .caused_by(error),
-                        )
-                    });
+                    failure = failure.or_else(|| Some(session::lost(error)));
                 }
             }
         }
@@ -171,7 +161,7 @@ fn no_table() -> Problem {
 }
 
 /// One session's life: `COPY` after `COPY` in one transaction.
-async fn session(client: Client, mut pieces: mpsc::Receiver<Piece>) -> (Client, Result<Vec<Taken>>) {
+async fn run(client: Client, mut pieces: mpsc::Receiver<Piece>) -> (Client, Result<Vec<Taken>>) {
     let outcome = copy_all(&client, &mut pieces).await;
     (client, outcome)
 }

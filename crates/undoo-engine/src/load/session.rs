@@ -140,3 +140,14 @@ pub fn statement_failed(statement: &Located, error: tokio_postgres::Error) -> Pr
     )
     .caused_by(error)
 }
+
+/// The problem of a session whose task did not come to its end.
+pub fn lost(error: tokio::task::JoinError) -> Problem {
+    Problem::new(
+        Kind::Internal,
+        "load_session",
+        "a loading session broke down",
+        "see the log; please report this",
+    )
+    .caused_by(error)
+}

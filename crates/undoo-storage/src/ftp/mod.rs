@@ -8,13 +8,12 @@ mod upload;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use futures_util::{StreamExt, stream::try_unfold};
-use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use undoo_core::{Kind, Problem, Result};
 
@@ -271,10 +270,6 @@ impl Storage for FtpStorage {
         &self.0.place
     }
 
-    fn place_of(&self, key: &str) -> String {
-        format!("{}{key}", self.0.place)
-    }
-
     fn options(&self) -> &Options {
         &self.0.options
     }
@@ -306,11 +301,6 @@ impl Storage for FtpStorage {
     async fn delete(&self, key: &str) -> Result<()> {
         check_key(key)?;
         self.remove(key).await
-    }
-
-    async fn presign(&self, key: &str, _expires: Duration) -> Result<Option<SecretString>> {
-        check_key(key)?;
-        Ok(None)
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {

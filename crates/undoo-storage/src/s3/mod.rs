@@ -244,10 +244,6 @@ impl Storage for S3Storage {
         &self.place
     }
 
-    fn place_of(&self, key: &str) -> String {
-        format!("{}{key}", self.place)
-    }
-
     fn options(&self) -> &Options {
         &self.options
     }

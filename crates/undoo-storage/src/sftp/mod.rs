@@ -6,16 +6,12 @@
 mod link;
 mod upload;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use russh_sftp::protocol::{FileAttributes, OpenFlags};
-use secrecy::SecretString;
 use tokio::sync::Mutex;
 use undoo_core::Result;
 
@@ -312,10 +308,6 @@ impl Storage for SftpStorage {
         &self.0.place
     }
 
-    fn place_of(&self, key: &str) -> String {
-        format!("{}{key}", self.0.place)
-    }
-
     fn options(&self) -> &Options {
         &self.0.options
     }
@@ -350,11 +342,6 @@ impl Storage for SftpStorage {
     async fn delete(&self, key: &str) -> Result<()> {
         check_key(key)?;
         self.remove(key).await
-    }
-
-    async fn presign(&self, key: &str, _expires: Duration) -> Result<Option<SecretString>> {
-        check_key(key)?;
-        Ok(None)
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {

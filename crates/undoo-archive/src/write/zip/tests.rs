@@ -1,3 +1,5 @@
+//! What is written is a ZIP to others too: Python, unzip and our own strict reader.
+
 use std::{
     fs::File,
     io::{Seek, SeekFrom},

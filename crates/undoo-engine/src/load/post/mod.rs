@@ -21,7 +21,7 @@ use undoo_core::{Kind, Problem, Result};
 
 use super::{
     pace::Pace,
-    session::{Batch, Located, statement_failed},
+    session::{self, Batch, Located, statement_failed},
     work::PostData,
 };
 use crate::pg;
@@ -119,7 +119,7 @@ impl PostLoad {
         let mut client = None;
         // The first failure ends the others: they are dropped with the set.
         while let Some(outcome) = sessions.join_next().await {
-            client = Some(outcome.map_err(session_lost)??);
+            client = Some(outcome.map_err(session::lost)??);
         }
         let client = client.ok_or_else(|| {
             Problem::new(
@@ -273,16 +273,6 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn session_lost(error: tokio::task::JoinError) -> Problem {
-    Problem::new(
-        Kind::Internal,
-        "load_session",
-        "a loading session broke down",
-        "see the log; please report this",
-    )
-    .caused_by(error)
 }
 
 /// Without the comments on constraints and indexes that could not be made.

@@ -1,3 +1,5 @@
+//! How statements become jobs: what goes together, what is a job of its own, and what comes first.
+
 use super::*;
 
 fn table(name: &str) -> QualifiedName {
