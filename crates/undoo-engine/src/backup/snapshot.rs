@@ -83,7 +83,8 @@ impl Snapshot {
         for folder in entries(live)? {
             let name = folder.file_name();
             let name = name.to_string_lossy();
-            if !is_directory(&folder) || !(name.len() == 2 && name.bytes().all(|b| b.is_ascii_hexdigit())) {
+            let is_hash = name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_hash || !is_directory(&folder) {
                 self.strangers += u64::from(name != CHECKLIST && name != MARKER);
                 continue;
             }
