@@ -154,17 +154,19 @@ impl Planner<'_> {
         (together, singly): (Vec<String>, Vec<Statement>),
     ) {
         // Small tables first where all keys are awaited, since that is soon done; then the large ones, of
-        // which one session after the other can be busy for long; the rest fills up beside them.
+        // which one session after the other can be busy for long; the rest fills up beside them. Large
+        // tables are analyzed before their keys are validated: those queries are planned like any other.
         let rank = match (step, place) {
-            (Step::Key, Place::Small) => 8,
-            (Step::Key, _) => 7,
-            (Step::Index, Place::Small) => 6,
-            (Step::Index, _) => 5,
-            (Step::Attach, _) => 4,
-            (Step::ForeignKey, Place::Large(_)) => 3,
+            (Step::Key, Place::Small) => 9,
+            (Step::Key, _) => 8,
+            (Step::Index, Place::Small) => 7,
+            (Step::Index, _) => 6,
+            (Step::Attach, _) => 5,
+            (Step::ForeignKey, Place::Large(_)) => 4,
+            (Step::Statistics, Place::Large(_)) => 3,
             (Step::Validation, _) => 2,
             (Step::ForeignKey, Place::Small) => 1,
-            (Step::Statistics, _) => 0,
+            (Step::Statistics, Place::Small) => 0,
         };
         let demand = Demand { step, place, alone };
         let urgency = (rank, weight);

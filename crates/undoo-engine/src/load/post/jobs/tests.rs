@@ -112,6 +112,6 @@ fn keys_come_before_what_needs_them_and_long_work_before_short() {
     use Step as S;
     assert_eq!(
         order,
-        [S::Key, S::Key, S::Index, S::ForeignKey, S::Validation, S::ForeignKey, S::Statistics, S::Statistics]
+        [S::Key, S::Key, S::Index, S::ForeignKey, S::Statistics, S::Validation, S::ForeignKey, S::Statistics]
     );
 }
