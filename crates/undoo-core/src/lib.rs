@@ -8,6 +8,7 @@
 
 pub mod finding;
 pub mod id;
+pub mod link;
 pub mod pair;
 pub mod problem;
 pub mod retention;
@@ -17,4 +18,4 @@ pub use finding::{Finding, Severity};
 pub use id::{BackupId, RestoreId};
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};
-pub use signature::Signer;
+pub use signature::{Signed, Signer};

@@ -6,6 +6,9 @@
 use std::fmt;
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::problem::{Kind, Problem, Result};
 
 /// The private half of a key (Ed25519, RFC 8032). Wiped from memory when dropped, never printed.
 pub struct Signer(SigningKey);
@@ -30,6 +33,37 @@ impl Signer {
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Signer({})", self.public_key())
+    }
+}
+
+/// A report and the signature of its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// The report as JSON text: these very bytes are what is signed.
+    pub report: String,
+    /// Public half of the key, hexadecimal (Ed25519, RFC 8032).
+    pub public_key: String,
+    /// The signature, hexadecimal.
+    pub signature: String,
+}
+
+impl Signed {
+    /// Signs a report.
+    ///
+    /// # Errors
+    /// `report` (`Internal`) for what cannot be written as JSON.
+    pub fn new(report: &impl Serialize, signer: &Signer) -> Result<Self> {
+        let report = serde_json::to_string(report).map_err(|error| {
+            Problem::new(Kind::Internal, "report", "the report could not be written", "please report this")
+                .caused_by(error)
+        })?;
+        let signature = signer.sign(report.as_bytes());
+        Ok(Self { report, public_key: signer.public_key(), signature })
+    }
+
+    /// Whether the report is what its key has signed.
+    pub fn holds(&self) -> bool {
+        holds(&self.public_key, &self.signature, self.report.as_bytes())
     }
 }
 
@@ -60,6 +94,14 @@ mod tests {
             assert!(!holds(&signer.public_key(), wrong, b"bytes"), "{wrong}");
             assert!(!holds(wrong, &signature, b"bytes"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_changed_report_does_not_hold() {
+        let signed = Signed::new(&serde_json::json!({"rows": 1}), &Signer::from_seed(&[7; 32])).unwrap();
+        assert!(signed.holds());
+        let changed = Signed { report: signed.report.replace('1', "2"), ..signed };
+        assert!(!changed.holds());
     }
 
     #[test]

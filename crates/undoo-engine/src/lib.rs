@@ -5,7 +5,9 @@
 //! or inside the command itself, with the same orders and answers.
 
 pub mod attachments;
+pub mod catalog;
 pub mod cluster;
+pub mod encryption;
 pub mod files;
 pub mod filestore;
 pub mod health;

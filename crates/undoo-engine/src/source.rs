@@ -2,14 +2,18 @@
 
 use std::{io::Read, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use undoo_archive::{
     RangedRead,
     backup::Backup,
     container::{BackupInput, MemberInfo, MemberSource},
+    error::problem_of,
 };
 use undoo_core::Result;
-use undoo_storage::{Access, BlockingFolder, BlockingObject, Opened, Options};
+use undoo_storage::{Access, BlockingFolder, BlockingObject, Object, Opened, Options, Storage, StorageOrder};
+
+use crate::encryption::{self, Identities};
 
 struct Bytes(BlockingObject);
 
@@ -36,24 +40,91 @@ impl MemberSource for Members {
     }
 }
 
-/// Opens a backup and reads what it is made of: a ZIP's directory, a folder's listing, a dump's head.
+/// A backup with what it takes to read it, as it travels to a mover: serialising it writes secrets out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackupOrder {
+    /// Where it lies, and the credentials for that.
+    #[serde(flatten)]
+    pub storage: StorageOrder,
+    /// Keys to read it with, if it is encrypted.
+    #[serde(default)]
+    pub identities: Identities,
+}
+
+impl BackupOrder {
+    /// Opens it; see [`open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open(&self, options: &Options) -> Result<Arc<Backup>> {
+        open_with(&self.storage.0, options, &self.identities).await
+    }
+}
+
+/// Opens a backup that is not encrypted and reads what it is made of: a ZIP's directory, a folder's
+/// listing, a dump's head.
 ///
 /// # Errors
-/// Those of the storage and of the archive readers.
+/// Those of the storage and of the archive readers; `encrypted` where a key is needed.
 pub async fn open(access: &Access, options: &Options) -> Result<Arc<Backup>> {
+    open_with(access, options, &Identities::default()).await
+}
+
+async fn open_with(access: &Access, options: &Options, identities: &Identities) -> Result<Arc<Backup>> {
     let place = access.location().to_string();
-    let opened = access.open(options).await?;
+    match access.open(options).await? {
+        Opened::File(object) => open_object(object, place, identities.clone()).await,
+        Opened::Folder(folder) => {
+            let runtime = Handle::current();
+            let input = BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder))));
+            crate::blocking(move || Backup::open(input).map(Arc::new)).await
+        }
+    }
+}
+
+impl From<StorageOrder> for BackupOrder {
+    fn from(storage: StorageOrder) -> Self {
+        Self { storage, identities: Identities::default() }
+    }
+}
+
+/// The most that is read of an object which should be small.
+const SMALL: u64 = 64 * 1024;
+
+/// The bytes of a small object; of a larger one its beginning.
+///
+/// # Errors
+/// Those of the storage.
+pub(crate) async fn read_small(storage: &dyn Storage, key: &str) -> Result<Vec<u8>> {
+    let object = storage.open(key).await?;
+    let (runtime, size) = (Handle::current(), object.size().min(SMALL));
+    crate::blocking(move || {
+        let mut bytes = Vec::new();
+        let stream = BlockingObject::new(runtime, object).stream(0, size);
+        let read = stream.and_then(|mut stream| stream.read_to_end(&mut bytes));
+        read.map(|_| bytes).map_err(problem_of)
+    })
+    .await
+}
+
+/// Opens a backup that is one object; `place` is its address.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn open_object(
+    object: Arc<Object>,
+    place: String,
+    identities: Identities,
+) -> Result<Arc<Backup>> {
     let runtime = Handle::current();
     let work = move || {
-        let input = match opened {
-            Opened::File(object) => {
-                BackupInput::Single(Arc::new(Bytes(BlockingObject::new(runtime, object))), place)
-            }
-            Opened::Folder(folder) => {
-                BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder))))
-            }
-        };
-        Backup::open(input).map(Arc::new)
+        let bytes = Arc::new(Bytes(BlockingObject::new(runtime, object)));
+        let (bytes, encrypted) = encryption::open(bytes, &place, &identities)?;
+        let mut backup = Backup::open(BackupInput::Single(bytes, place))?;
+        if encrypted {
+            backup.findings.push(encryption::finding());
+        }
+        Ok(Arc::new(backup))
     };
     crate::blocking(work).await
 }

@@ -286,6 +286,10 @@ pub(crate) fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> F
             Cause::WrongRegion { region: region() }
         }
         "InvalidObjectState" => Cause::ColdStorage,
+        "ObjectLocked" => Cause::Locked,
+        // MinIO's words for it.
+        "InvalidRequest" if body.contains("WORM protected") => Cause::Locked,
+        "ObjectLockConfigurationNotFoundError" => Cause::NoObjectLock,
         "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => Cause::DiskFull,
         "NoSuchUpload" => Cause::UploadGone,
         "InternalError" => Cause::ServerFailed { status: 500 },

@@ -16,7 +16,7 @@ use std::{
 
 use undoo_storage::{Access, HttpAccess, Provider, S3Access, S3Credentials};
 
-const KEY: (&str, &str) = ("undoo", "undoo-secret");
+pub(crate) const KEY: (&str, &str) = ("undoo", "undoo-secret");
 /// A key that is valid but may not read [`BUCKET`].
 const STRANGER: (&str, &str) = ("stranger", "stranger-secret");
 pub(crate) const BUCKET: &str = "backups";
@@ -105,6 +105,7 @@ pub(crate) fn s3_with(port: u16, key: &str, (id, secret): (&str, &str)) -> S3Acc
     S3Access {
         provider: Provider::Aws,
         path_style: None,
+        lock: None,
         bucket: BUCKET.into(),
         key: key.into(),
         endpoint: Some(format!("http://127.0.0.1:{port}")),

@@ -182,7 +182,7 @@ async fn give(
 fn storage_of(order: &mut Order) -> Option<&mut StorageOrder> {
     match order {
         Order::Plan { backup, .. } | Order::Stage { backup, .. } | Order::AddFiles { backup, .. } => {
-            Some(backup)
+            Some(&mut backup.storage)
         }
         _ => None,
     }
