@@ -8,7 +8,7 @@
 
 use std::{
     fmt,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, Read, Seek, SeekFrom, Write},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -282,7 +282,8 @@ impl Decrypted {
             end: all,
             stream: None,
         };
-        let decryptor = Decryptor::new(bytes).map_err(|error| damaged().caused_by(error.to_string()))?;
+        let decryptor =
+            Decryptor::new_buffered(bytes).map_err(|error| damaged().caused_by(error.to_string()))?;
         let opened = decryptor.decrypt(catching.iter().map(|identity| identity as &dyn age::Identity));
         let mut reader = opened.map_err(|error| match error {
             DecryptError::NoMatchingKeys => Problem::new(
@@ -315,8 +316,8 @@ impl Decrypted {
             end: end.min(self.source.size()),
             stream: None,
         };
-        let reader =
-            Decryptor::new(bytes).and_then(|it| it.decrypt(std::iter::once(&self.key as &dyn age::Identity)));
+        let reader = Decryptor::new_buffered(bytes)
+            .and_then(|it| it.decrypt(std::iter::once(&self.key as &dyn age::Identity)));
         let mut reader =
             reader.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         if offset > 0 && offset.is_multiple_of(CHUNK) {
@@ -383,11 +384,9 @@ impl Read for Ciphertext {
         if room == 0 {
             return Ok(0);
         }
-        let known = usize::try_from(self.at).ok().and_then(|at| self.head.get(at..)).unwrap_or_default();
-        let read = if self.stream.is_none() && !known.is_empty() {
-            let read = room.min(known.len());
-            out[..read].copy_from_slice(&known[..read]);
-            read
+        let read = if self.stream.is_none() && !self.fill_buf()?.is_empty() {
+            let mut known = self.fill_buf()?;
+            known.read(&mut out[..room])?
         } else {
             let stream = match &mut self.stream {
                 Some(stream) => stream,
@@ -400,6 +399,17 @@ impl Read for Ciphertext {
         }
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+/// For the header alone, which has to end in what is kept of the file.
+impl BufRead for Ciphertext {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(usize::try_from(self.at).ok().and_then(|at| self.head.get(at..)).unwrap_or_default())
+    }
+
+    fn consume(&mut self, read: usize) {
+        self.at += read as u64;
     }
 }
 

@@ -15,13 +15,13 @@ impl Access {
     /// A warning where what lies there is kept by the machine that opens it: in one of its folders, or behind
     /// a loopback address. Where the target is another machine, that is none, and this is not asked.
     pub fn on_this_server(&self) -> Option<Finding> {
-        let how = match self {
-            Self::Local { .. } => "is a folder or file of this machine".to_owned(),
-            _ => format!("is kept by this machine ({})", self.host().filter(|host| is_loopback(host))?),
+        let by = match self {
+            Self::Local { .. } => String::new(),
+            _ => format!(" ({})", self.host().filter(|host| is_loopback(host))?),
         };
         Some(Finding::warning(
             "backup_on_same_server",
-            format!("{self} {how}: what takes the machine takes the backup too"),
+            format!("{self} is on this machine{by}: what takes the machine takes the backup too"),
             "Keep a copy elsewhere: another server, or an object storage. If the folder is another machine's \
              disk, all is well.",
         ))

@@ -69,7 +69,7 @@ fn admin_password(live: &Instance) -> String {
 
 /// Our containers as `docker inspect` and `docker logs` show them, with their processes; and the
 /// command's own process.
-fn what_anyone_sees(live: &Instance) -> String {
+pub(crate) fn what_anyone_sees(live: &Instance) -> String {
     let filter = format!("label=sh.undoo.target={}", live.odoo());
     let mut seen = String::new();
     for container in docker(&["ps", "-aq", "--filter", &filter]).lines() {

@@ -14,7 +14,7 @@ use undoo_archive::{
 };
 use undoo_core::{BackupId, Kind, Signer, retention::Policy};
 use undoo_engine::{
-    catalog::{self, Catalog, Kept, Query, keep_verification},
+    catalog::{self, Catalog, Query, keep_verification},
     encryption::{Identities, Outgoing, Recipients},
     source::BackupOrder,
 };
