@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use super::*;
 
 /// A thing that counts the bytes which are asked of it.
@@ -133,7 +135,7 @@ fn keys_come_from_files_of_age_keygen_and_are_never_shown() {
         assert_eq!((problem.kind, problem.code), (Kind::Denied, "identity_unreadable"));
         assert!(!format!("{problem:?}").contains("GEHEIM"));
     }
-    let problem = Recipients::parse(&[secret.clone()]).unwrap_err();
+    let problem = Recipients::parse(std::slice::from_ref(&secret)).unwrap_err();
     assert_eq!(problem.code, "invalid_recipient");
     assert!(!format!("{problem:?}").contains(&secret));
 }

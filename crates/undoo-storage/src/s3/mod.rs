@@ -346,9 +346,7 @@ impl Storage for S3Storage {
         let answer = retrying(&self.client.seen, &self.place, &self.options, request).await;
         // A bucket without a configuration is not missing, and neither is a server's whole Object Lock.
         let answer = answer.map_err(|fault| match fault.cause {
-            Cause::ObjectMissing | Cause::Unexpected { .. } | Cause::ServerFailed { status: 501 } => {
-                Fault { cause: Cause::NoObjectLock, ..fault }
-            }
+            Cause::ObjectMissing | Cause::Unexpected { .. } => Fault { cause: Cause::NoObjectLock, ..fault },
             _ => fault,
         });
         answer.map(|_| true).map_err(|fault| fault.into_problem(Doing::Write, &self.place))

@@ -7,7 +7,10 @@ use reqsign_core::{Context, SignRequest};
 use reqwest::{Method, StatusCode};
 use undoo_storage::{Access, Options, Outcome, S3Access, StepName, Storage, backup_key, test};
 
-use crate::{quick, sample, weed};
+use crate::{
+    proxy::{Proxy, s3_refusal},
+    quick, sample, weed,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -79,4 +82,13 @@ async fn a_bucket_without_object_lock_is_named() {
     }
     let problem = test(&*storage).await.problem().expect("a step failed");
     assert_eq!(problem.code, "object_lock_missing");
+}
+
+#[tokio::test]
+async fn what_the_provider_holds_is_told_as_locked() {
+    let proxy = Proxy::start(1, Vec::new(), s3_refusal(403, "ObjectLocked")).await;
+    let storage = storage(proxy.port, weed::BUCKET, "governance:1d");
+    let problem = storage.delete("backups/acme/prod/b.zip").await.expect_err("locked");
+    assert_eq!(problem.code, "object_locked");
+    assert!(problem.is_permanent());
 }

@@ -53,10 +53,9 @@ pub(super) async fn run(arguments: &Prune, ui: &Ui) -> Result<(), Failure> {
         environment: arguments.env.clone(),
         identities: arguments.keys.read()?,
         trusted,
-        in_use: in_use(&arguments.target, ui).await?,
+        in_use: in_use(&arguments.target).await?,
     };
     let catalog = catalog::plan(&*storage, &query, &policy, Timestamp::now()).await?;
-    ui.settle();
     if !arguments.json {
         page(&*storage, &catalog);
     }
@@ -137,11 +136,12 @@ fn policy(arguments: &Prune) -> Result<Policy> {
 }
 
 /// The backups that restores on these targets are reading, as they were named there.
-async fn in_use(targets: &[String], ui: &Ui) -> Result<Vec<String>, Failure> {
+async fn in_use(targets: &[String]) -> Result<Vec<String>, Failure> {
     let mut reading = BTreeSet::new();
     for target in targets {
         let place = Place::find(Some(target), &TargetArgs::default()).await?;
-        let listed: Vec<Listed> = place.order(Order::List { target: place.target().clone() }, ui).await?;
+        let order = Order::List { target: place.target().clone() };
+        let listed: Vec<Listed> = place.order(order, &Ui::quiet()).await?;
         let unfinished = |row: &Listed| !matches!(row.record.state, State::Live { .. } | State::Purged);
         reading.extend(listed.into_iter().filter(unfinished).map(|row| row.record.backup));
     }

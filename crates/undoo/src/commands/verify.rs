@@ -68,7 +68,7 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         page(name, &report);
     }
     if report.is_whole() {
-        keep(&order, &backup, level, ui).await;
+        keep(&order, &backup, level).await;
         return Ok(());
     }
     Err(Problem::new(
@@ -82,7 +82,7 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
 
 /// Keeps beside a backup in a storage that it is whole, for `undoo prune`. What was found stands whether this
 /// works or not: it takes the right to write there.
-async fn keep(order: &BackupOrder, backup: &Arc<Backup>, level: Level, ui: &Ui) {
+async fn keep(order: &BackupOrder, backup: &Arc<Backup>, level: Level) {
     let Some((root, key)) = order.storage.0.in_storage() else { return };
     let kept = async {
         let storage = root.storage(&undoo_storage::Options::default())?;
@@ -90,7 +90,7 @@ async fn keep(order: &BackupOrder, backup: &Arc<Backup>, level: Level, ui: &Ui) 
         keep_verification(&*storage, &key, backup, level, now, &signature::signer()?).await
     };
     if let Err(problem) = kept.await {
-        ui.say(&format!("that it is whole was not kept beside it: {problem}"));
+        eprintln!("  that it is whole was not kept beside it: {problem}");
     }
 }
 
