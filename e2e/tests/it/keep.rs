@@ -6,10 +6,13 @@ use age::secrecy::ExposeSecret as _;
 
 use crate::{
     storage::what_anyone_sees,
-    support::{Instance, Kind, Made, Undoo, weed::Weed},
+    support::{Instance, Kind, Made, Undoo, weed},
 };
 
-const FOLDER: &str = "odoo/backups/acme/prod";
+/// Where the backups of a test are; the server outlives one, and a run.
+fn storage(test: &str) -> String {
+    format!("{test}-{}-{}", std::process::id(), std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos())
+}
 
 /// A key in a file: the file, the public half, the secret one.
 fn key(folder: &Path) -> (String, String, String) {
@@ -21,27 +24,29 @@ fn key(folder: &Path) -> (String, String, String) {
 }
 
 /// An Odoo's own backup made one of ours, encrypted, in the bucket under this name.
-fn kept(undoo: &Undoo, weed: &Weed, folder: &Path, (zip, name, to): (&str, &str, &str)) {
+fn kept(undoo: &Undoo, folder: &Path, to: &str, zip: &str, key: &str) {
+    let name = key.rsplit('/').next().unwrap();
     let out = folder.join(name).display().to_string();
     undoo.run(&["convert", zip, &out, "--level", "1", "--encrypt-to", to]).ends(0);
-    weed.put(&format!("{FOLDER}/{name}"), fs::read(&out).unwrap());
+    weed::put(key, &fs::read(&out).unwrap());
 }
 
 #[test]
 fn encrypted_backups_in_a_bucket_are_verified_and_pruned() {
     let undoo = Undoo::ready();
     let zip = Made::of(Kind::ODOO_19).zip();
-    let weed = Weed::start();
+    let storage = storage("kept");
+    let at = |name: &str| format!("{storage}/backups/acme/prod/{name}");
     let folder = tempfile::tempdir().unwrap();
     let (file, public, _) = key(folder.path());
     for name in ["1.zip.age", "2.zip.age", "3.zip.age", "4.zip.age"] {
-        kept(&undoo, &weed, folder.path(), (&zip, name, &public));
+        kept(&undoo, folder.path(), &public, &zip, &at(name));
     }
-    weed.put(&format!("{FOLDER}/note.txt"), b"a note".to_vec());
-    weed.put(&format!("{FOLDER}/odoo.zip"), fs::read(&zip).unwrap());
+    weed::put(&at("note.txt"), b"a note");
+    weed::put(&at("odoo.zip"), &fs::read(&zip).unwrap());
 
     let signing = folder.path().join("signing.key").display().to_string();
-    let mut variables = weed.variables();
+    let mut variables = weed::variables();
     variables.push(("UNDOO_SIGNING_KEY", signing));
     let plain = variables.clone();
     variables.push(("UNDOO_IDENTITY", file));
@@ -49,7 +54,7 @@ fn encrypted_backups_in_a_bucket_are_verified_and_pruned() {
         let with: Vec<_> = with.iter().map(|(name, value)| (*name, value.as_str())).collect();
         undoo.run_with(words, &with)
     };
-    let address = |name: &str| format!("s3://backups/{FOLDER}/{name}");
+    let address = |name: &str| format!("s3://backups/{}", at(name));
 
     // Without the key it is told what is missing; with it the backup is read by range.
     let refused = run(&["inspect", &address("2.zip.age"), "--json"], &plain).ends(6);
@@ -59,7 +64,8 @@ fn encrypted_backups_in_a_bucket_are_verified_and_pruned() {
     assert!(seen.out.contains("signature   valid"), "{}", seen.out);
 
     let prune = |with: &[(&'static str, String)], further: &[&str]| {
-        let words = ["prune", "s3://backups/odoo", "--keep-last", "1", "--min-age", "0h", "--json"];
+        let root = format!("s3://backups/{storage}");
+        let words = ["prune", &root, "--keep-last", "1", "--min-age", "0h", "--json"];
         run(&[&words, further].concat(), with)
     };
     // Nobody has said yet that one of them is whole.
@@ -92,13 +98,13 @@ fn an_encrypted_backup_in_a_bucket_is_restored_without_showing_its_key() {
     let backup = Made::of(Kind::ODOO_19);
     let live = Instance::up(Kind::ODOO_19);
     live.is_origin_of(backup.uuid());
-    let weed = Weed::start();
+    let at = format!("{}/b.zip.age", storage("restored"));
     let folder = tempfile::tempdir().unwrap();
     let (file, public, secret) = key(folder.path());
-    kept(&undoo, &weed, folder.path(), (&backup.zip(), "b.zip.age", &public));
-    let variables = weed.variables();
+    kept(&undoo, folder.path(), &public, &backup.zip(), &at);
+    let variables = weed::variables();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let from = format!("s3://backups/{FOLDER}/b.zip.age");
+    let from = format!("s3://backups/{at}");
     let words = ["restore", &from, "--into", &live.target(), "--identity", &file, "--yes", "--json"];
     // The files are not at hand: they have to come out of the bucket.
     fs::remove_dir_all(live.filestore()).unwrap();

@@ -12,13 +12,17 @@ use undoo_archive::{
     verify::{self, Level},
     write::{BackupWriter, Description, Settings},
 };
-use undoo_core::{BackupId, Kind, Signer, retention::Policy};
+use undoo_core::{
+    BackupId, Kind, Signer,
+    retention::{Policy, Reason},
+};
 use undoo_engine::{
     catalog::{self, Catalog, Query, keep_verification},
     encryption::{Identities, Outgoing, Recipients},
     source::BackupOrder,
 };
 use undoo_storage::{Access, BlockingUpload, Location, Meter, Options, Storage, StorageOrder, backup_key};
+use undoo_testing::weed::{KEY, LOCKED, Weed};
 
 struct Store {
     folder: tempfile::TempDir,
@@ -261,6 +265,30 @@ async fn an_encrypted_backup_is_read_by_range_and_pruned_without_its_key() {
     let catalog = store.plan(&query(), last(1)).await;
     assert_eq!(names(&catalog, false), ["old.zip.age"]);
     assert_eq!(names(&catalog, true), ["new.zip.age"]);
+}
+
+#[tokio::test]
+async fn what_object_lock_holds_stays_and_is_named() {
+    let weed = tokio::task::spawn_blocking(|| Weed::shared(env!("CARGO_TARGET_TMPDIR"))).await.unwrap();
+    let root = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    let address = format!("s3://{LOCKED}/{root}?lock=governance:1d");
+    let endpoint = format!("http://127.0.0.1:{}", weed.s3);
+    let set = |name: &str| match name {
+        "AWS_ACCESS_KEY_ID" => Some(KEY.0.into()),
+        "AWS_SECRET_ACCESS_KEY" => Some(KEY.1.into()),
+        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+        _ => None,
+    };
+    let access = Location::parse(&address).unwrap().with_variables(set).unwrap();
+    let storage = access.storage(&Options::default()).unwrap();
+    let store = Store { storage, ..Store::new() };
+    for (name, days) in [("old.zip", 3), ("new.zip", 1)] {
+        store.put(name, days, &[]).await;
+    }
+    let catalog = store.plan(&query(), last(1)).await;
+    assert_eq!(names(&catalog, true), ["new.zip", "old.zip"]);
+    let because = &catalog.environments[0].backups[1].kept_because;
+    assert!(matches!(because[..], [Reason::Locked { .. }]), "{because:?}");
 }
 
 #[test]

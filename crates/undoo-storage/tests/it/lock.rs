@@ -2,9 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqsign_aws_v4::{Credential, RequestSigner};
-use reqsign_core::{Context, SignRequest};
-use reqwest::{Method, StatusCode};
 use undoo_storage::{Access, Options, Outcome, S3Access, StepName, Storage, backup_key, test};
 
 use crate::{
@@ -14,29 +11,10 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A request to the server's S3 side, signed as the one who may do everything.
-async fn send(method: Method, port: u16, path: &str, header: Option<(&str, &str)>) -> StatusCode {
-    let mut request = http::Request::builder().method(method).uri(format!("http://127.0.0.1:{port}{path}"));
-    if let Some((name, value)) = header {
-        request = request.header(name, value);
-    }
-    let (mut parts, ()) = request.body(()).expect("a request").into_parts();
-    let credential = Credential {
-        access_key_id: weed::KEY.0.into(),
-        secret_access_key: weed::KEY.1.into(),
-        session_token: None,
-        expires_in: None,
-    };
-    let signer = RequestSigner::new("s3", "us-east-1");
-    signer.sign_request(&Context::new(), &mut parts, Some(&credential), None).await.expect("signed");
-    let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse().expect("a URL"));
-    *request.headers_mut() = parts.headers;
-    reqwest::Client::new().execute(request).await.expect("the server answers").status()
-}
-
 fn storage(port: u16, bucket: &str, lock: &str) -> std::sync::Arc<dyn Storage> {
     let lock = Some(lock.parse().expect("a lock"));
-    let access = S3Access { bucket: bucket.into(), lock, ..weed::s3_with(port, "odoo/", weed::KEY) };
+    let root = format!("{:x}/", fastrand::u64(..));
+    let access = S3Access { bucket: bucket.into(), lock, ..weed::s3_with(port, &root, weed::KEY) };
     Access::S3(access).storage(&Options { part_size: 5 << 20, ..quick() }).expect("a storage")
 }
 
@@ -48,11 +26,7 @@ async fn put(storage: &dyn Storage, key: &str, len: usize) -> undoo_core::Result
 
 #[tokio::test]
 async fn a_backup_is_locked_from_the_moment_it_is_written_and_nothing_else_is() {
-    let port = weed::weed().await.s3;
-    let bucket = format!("locked-{:x}", fastrand::u32(..));
-    let enabled = ("x-amz-bucket-object-lock-enabled", "true");
-    assert!(send(Method::PUT, port, &format!("/{bucket}"), Some(enabled)).await.is_success());
-    let storage = storage(port, &bucket, "governance:2d");
+    let storage = storage(weed::weed().await.s3, weed::LOCKED, "governance:2d");
     // In one request, and in parts.
     for (name, len) in [("small.zip", 100_000), ("large.zip", 11 << 20)] {
         let key = backup_key("acme", "prod", name).expect("a key");

@@ -6,7 +6,7 @@ use undoo_archive::{
     Backup,
     verify::{self, Level, Options, Progress, Report},
 };
-use undoo_core::{Kind, Problem};
+use undoo_core::{Kind, Problem, word};
 use undoo_engine::{
     attachments::Reconciliation,
     catalog::keep_verification,
@@ -15,7 +15,7 @@ use undoo_engine::{
     source::BackupOrder,
 };
 
-use super::{bytes, inspect::word, print_json};
+use super::{bytes, print_json};
 use crate::{
     cli::{Verify, VerifyLevel},
     place::Place,
