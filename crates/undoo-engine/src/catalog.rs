@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 use undoo_archive::{Backup, manifest::ours::SignatureState, verify::Level};
 use undoo_core::{
     BackupId, Finding, Kind, Problem, Result, Signed, Signer,
@@ -19,20 +19,20 @@ use undoo_storage::{BACKUPS, Entry, Storage, backup_parts, backup_prefix};
 
 use crate::{
     encryption::Identities,
-    source::{open_object, read_small},
+    source::{of_object, read_small},
 };
 
 /// What the key of a verification ends with, after its backup's.
 const VERIFIED: &str = ".verified.json";
 /// The form of a [`Verification`].
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// Backups that are looked at side by side.
 const AT_ONCE: usize = 8;
 
 /// That a backup was read back and found whole, as it is kept beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
-    /// Always 1.
+    /// [`FORMAT`].
     pub format: u32,
     /// Which backup.
     pub backup_id: BackupId,
@@ -40,45 +40,43 @@ pub struct Verification {
     pub created_at: Timestamp,
     /// Bytes of its object.
     pub bytes: u64,
-    /// SHA-256 of its `manifest.json`, which has the checksums of all the rest; hexadecimal.
-    pub manifest_sha256: String,
+    /// The signature of its manifest, which has the checksums of all the rest; none where nobody signed it.
+    pub signature: Option<String>,
     /// How closely it was looked at.
     pub level: Level,
     /// When.
     pub verified_at: Timestamp,
 }
 
-/// Keeps beside a backup that it was read back and found whole; `None` for one that is not ours, of which
-/// nothing is kept. The one place that writes this: call it after every verification that found a backup
-/// whole.
+impl Verification {
+    /// That a backup of `bytes` was found whole at `now`; `None` for one that is not ours, of which nothing is
+    /// kept.
+    pub fn of(backup: &Backup, bytes: u64, level: Level, now: Timestamp) -> Option<Self> {
+        let ours = backup.manifest.as_ref()?.undoo.as_deref()?;
+        Some(Self {
+            format: FORMAT,
+            backup_id: ours.backup_id,
+            created_at: ours.created_at,
+            bytes,
+            signature: ours.signature.clone(),
+            level,
+            verified_at: now,
+        })
+    }
+}
+
+/// Keeps beside a backup that it was read back and found whole. The one place that writes this: call it
+/// after every verification that did.
 ///
 /// # Errors
-/// Those of the storage; `backup_missing` when the backup is not under `key`.
+/// Those of the storage.
 pub async fn keep_verification(
     storage: &dyn Storage,
     key: &str,
-    backup: &std::sync::Arc<Backup>,
-    level: Level,
-    now: Timestamp,
+    verification: &Verification,
     signer: &Signer,
-) -> Result<Option<Verification>> {
-    let ours = backup.manifest.as_ref().and_then(|manifest| manifest.undoo.as_deref());
-    let Some((backup_id, created_at)) = ours.map(|ours| (ours.backup_id, ours.created_at)) else {
-        return Ok(None);
-    };
-    let read = std::sync::Arc::clone(backup);
-    let manifest = crate::blocking(move || read.manifest_bytes()).await?.unwrap_or_default();
-    let bytes = storage.open(key).await?.size();
-    let verification = Verification {
-        format: FORMAT,
-        backup_id,
-        created_at,
-        bytes,
-        manifest_sha256: hex::encode(Sha256::digest(&manifest)),
-        level,
-        verified_at: now,
-    };
-    let signed = Signed::new(&verification, signer)?;
+) -> Result<()> {
+    let signed = Signed::new(verification, signer)?;
     let text = serde_json::to_vec_pretty(&signed).map_err(|error| {
         Problem::new(Kind::Internal, "report", "the verification could not be written", "please report this")
             .caused_by(error)
@@ -86,7 +84,7 @@ pub async fn keep_verification(
     let mut upload = storage.write(&format!("{key}{VERIFIED}"), Some(text.len() as u64))?;
     upload.write(&text).await?;
     upload.finish().await?;
-    Ok(Some(verification))
+    Ok(())
 }
 
 /// What is to be looked at, and what is believed.
@@ -277,7 +275,8 @@ async fn verification(storage: &dyn Storage, query: &Query, key: &str) -> Result
 /// Which backup it is and when it was begun, as its own manifest says.
 async fn manifest(storage: &dyn Storage, query: &Query, key: &str) -> Result<(BackupId, Timestamp)> {
     let object = storage.open(key).await?;
-    let backup = open_object(object, storage.place_of(key), query.identities.clone()).await?;
+    let (runtime, place, identities) = (Handle::current(), storage.place_of(key), query.identities.clone());
+    let backup = crate::blocking(move || of_object(runtime, object, &place, &identities)).await?;
     let foreign = |why: &str| {
         let message = format!("{} is no backup of Undoo's: {why}", storage.place_of(key));
         Problem::new(Kind::Invalid, "not_ours", message, "It stays.")

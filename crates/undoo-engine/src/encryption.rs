@@ -7,6 +7,7 @@
 //! never be in an argument, an environment or a log.
 
 use std::{
+    collections::HashSet,
     fmt,
     io::{self, BufRead, Read, Seek, SeekFrom, Write},
     path::Path,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use age::{
-    DecryptError, Decryptor, Encryptor,
+    DecryptError, Decryptor, EncryptError, Encryptor,
     stream::{StreamReader, StreamWriter},
     x25519,
 };
@@ -76,18 +77,28 @@ impl Recipients {
 /// Keys that backups can be read with. Serialising writes them out, so that is for the standard input of a
 /// mover and for nothing else.
 #[derive(Clone, Default, Deserialize)]
-#[serde(transparent)]
-pub struct Identities(Vec<SecretString>);
+#[serde(from = "Vec<SecretString>")]
+pub struct Identities {
+    keys: Vec<SecretString>,
+    /// The key of a single file, for whoever wrote it. It does not travel.
+    file: Option<Arc<Known>>,
+}
+
+impl From<Vec<SecretString>> for Identities {
+    fn from(keys: Vec<SecretString>) -> Self {
+        Self { keys, file: None }
+    }
+}
 
 impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identities({})", self.0.len())
+        write!(f, "Identities({})", self.keys.len())
     }
 }
 
 impl Serialize for Identities {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(ExposeSecret::expose_secret))
+        serializer.collect_seq(self.keys.iter().map(ExposeSecret::expose_secret))
     }
 }
 
@@ -121,7 +132,7 @@ impl Identities {
                 return Err(unreadable("it has no key"));
             }
         }
-        Ok(Self(identities))
+        Ok(identities.into())
     }
 }
 
@@ -134,8 +145,8 @@ fn parsed(key: &str) -> Option<x25519::Identity> {
 pub enum Outgoing<W: Write> {
     /// As it is.
     Plain(W),
-    /// Encrypted.
-    Encrypted(Box<StreamWriter<W>>),
+    /// Encrypted, with this file's key.
+    Encrypted(Box<StreamWriter<W>>, Arc<Known>),
 }
 
 impl<W: Write> Outgoing<W> {
@@ -147,13 +158,23 @@ impl<W: Write> Outgoing<W> {
         if recipients.is_empty() {
             return Ok(Self::Plain(out));
         }
-        let keys = recipients.keys()?;
-        let encryptor = Encryptor::with_recipients(keys.iter().map(|key| key as &dyn age::Recipient));
-        let encryptor = encryptor.map_err(|error| {
+        let broken = || {
             Problem::new(Kind::Internal, "encryption", "the backup cannot be encrypted", "please report this")
-                .caused_by(error.to_string())
-        })?;
-        Ok(Self::Encrypted(Box::new(encryptor.wrap_output(out).map_err(unwritable)?)))
+        };
+        let keys: Vec<Catching<_>> = recipients.keys()?.into_iter().map(Catching::new).collect();
+        let encryptor = Encryptor::with_recipients(keys.iter().map(|key| key as &dyn age::Recipient));
+        let encryptor = encryptor.map_err(|error| broken().caused_by(error.to_string()))?;
+        let key = keys.into_iter().find_map(Catching::caught).ok_or_else(broken)?;
+        let writer = encryptor.wrap_output(out).map_err(unwritable)?;
+        Ok(Self::Encrypted(Box::new(writer), Arc::new(key)))
+    }
+
+    /// What reads back the file that is being written and no other, without the secret half of any key.
+    pub fn read_back(&self) -> Identities {
+        match self {
+            Self::Plain(_) => Identities::default(),
+            Self::Encrypted(_, key) => Identities { keys: Vec::new(), file: Some(Arc::clone(key)) },
+        }
     }
 
     /// Writes what is left, and gives back what it was written to.
@@ -163,7 +184,7 @@ impl<W: Write> Outgoing<W> {
     pub fn finish(self) -> Result<W> {
         match self {
             Self::Plain(out) => Ok(out),
-            Self::Encrypted(writer) => writer.finish().map_err(unwritable),
+            Self::Encrypted(writer, _) => writer.finish().map_err(unwritable),
         }
     }
 }
@@ -172,14 +193,14 @@ impl<W: Write> Write for Outgoing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(out) => out.write(bytes),
-            Self::Encrypted(writer) => writer.write(bytes),
+            Self::Encrypted(writer, _) => writer.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(out) => out.flush(),
-            Self::Encrypted(writer) => writer.flush(),
+            Self::Encrypted(writer, _) => writer.flush(),
         }
     }
 }
@@ -229,7 +250,7 @@ pub fn open(
     if !magic.starts_with(MAGIC) {
         return Ok((backup, false));
     }
-    if identities.0.is_empty() {
+    if identities.keys.is_empty() && identities.file.is_none() {
         return Err(Problem::new(
             Kind::Denied,
             "encrypted",
@@ -246,7 +267,7 @@ struct Decrypted {
     source: Arc<dyn RangedRead>,
     /// The file's beginning, with all of its header.
     head: Arc<[u8]>,
-    key: Known,
+    key: Arc<Known>,
     /// Where the pieces begin.
     start: u64,
     /// Plain bytes.
@@ -269,12 +290,8 @@ impl Decrypted {
             )
         };
         let all = source.size();
-        let catching: Vec<Catching> = identities
-            .0
-            .iter()
-            .filter_map(|key| parsed(key.expose_secret()))
-            .map(|identity| Catching { identity, caught: Mutex::default() })
-            .collect();
+        let keys = identities.keys.iter().filter_map(|key| parsed(key.expose_secret()));
+        let catching: Vec<Catching<_>> = keys.map(Catching::new).collect();
         let bytes = Ciphertext {
             source: Arc::clone(&source),
             head: Arc::clone(&head),
@@ -284,7 +301,9 @@ impl Decrypted {
         };
         let decryptor =
             Decryptor::new_buffered(bytes).map_err(|error| damaged().caused_by(error.to_string()))?;
-        let opened = decryptor.decrypt(catching.iter().map(|identity| identity as &dyn age::Identity));
+        let known = identities.file.iter().map(|key| &**key as &dyn age::Identity);
+        let all_keys = catching.iter().map(|identity| identity as &dyn age::Identity);
+        let opened = decryptor.decrypt(all_keys.chain(known));
         let mut reader = opened.map_err(|error| match error {
             DecryptError::NoMatchingKeys => Problem::new(
                 Kind::Denied,
@@ -301,8 +320,8 @@ impl Decrypted {
         })?;
         let pieces = size.div_ceil(CHUNK).max(1);
         let start = all.checked_sub(size + pieces * TAG).ok_or_else(damaged)?;
-        let caught = |it: Catching| it.caught.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let key = catching.into_iter().find_map(caught).ok_or_else(damaged)?;
+        let caught = catching.into_iter().find_map(Catching::caught).map(Arc::new);
+        let key = caught.or_else(|| identities.file.clone()).ok_or_else(damaged)?;
         Ok(Self { source, head, key, start, size })
     }
 
@@ -317,7 +336,7 @@ impl Decrypted {
             stream: None,
         };
         let reader = Decryptor::new_buffered(bytes)
-            .and_then(|it| it.decrypt(std::iter::once(&self.key as &dyn age::Identity)));
+            .and_then(|it| it.decrypt(std::iter::once(&*self.key as &dyn age::Identity)));
         let mut reader =
             reader.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         if offset > 0 && offset.is_multiple_of(CHUNK) {
@@ -430,7 +449,7 @@ impl Seek for Ciphertext {
 }
 
 /// The key of one file, so that it is unwrapped once and not for every read.
-struct Known(SecretBox<[u8; 16]>);
+pub struct Known(SecretBox<[u8; 16]>);
 
 impl Known {
     fn of(key: &FileKey) -> Self {
@@ -448,19 +467,40 @@ impl age::Identity for Known {
     }
 }
 
-/// An identity that keeps the file's key which it unwrapped.
-struct Catching {
-    identity: x25519::Identity,
+/// Half a key that keeps the file's key which it wrapped or unwrapped.
+struct Catching<K> {
+    half: K,
     caught: Mutex<Option<Known>>,
 }
 
-impl age::Identity for Catching {
+impl<K> Catching<K> {
+    fn new(half: K) -> Self {
+        Self { half, caught: Mutex::default() }
+    }
+
+    fn keep(&self, key: &FileKey) {
+        *self.caught.lock().unwrap_or_else(PoisonError::into_inner) = Some(Known::of(key));
+    }
+
+    fn caught(self) -> Option<Known> {
+        self.caught.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl age::Identity for Catching<x25519::Identity> {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
-        let unwrapped = self.identity.unwrap_stanza(stanza);
+        let unwrapped = self.half.unwrap_stanza(stanza);
         if let Some(Ok(key)) = &unwrapped {
-            *self.caught.lock().unwrap_or_else(PoisonError::into_inner) = Some(Known::of(key));
+            self.keep(key);
         }
         unwrapped
+    }
+}
+
+impl age::Recipient for Catching<x25519::Recipient> {
+    fn wrap_file_key(&self, key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        self.keep(key);
+        self.half.wrap_file_key(key)
     }
 }
 

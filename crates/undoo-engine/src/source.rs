@@ -72,14 +72,15 @@ pub async fn open(access: &Access, options: &Options) -> Result<Arc<Backup>> {
 
 async fn open_with(access: &Access, options: &Options, identities: &Identities) -> Result<Arc<Backup>> {
     let place = access.location().to_string();
-    match access.open(options).await? {
-        Opened::File(object) => open_object(object, place, identities.clone()).await,
+    let opened = access.open(options).await?;
+    let (runtime, identities) = (Handle::current(), identities.clone());
+    let work = move || match opened {
+        Opened::File(object) => of_object(runtime, object, &place, &identities),
         Opened::Folder(folder) => {
-            let runtime = Handle::current();
-            let input = BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder))));
-            crate::blocking(move || Backup::open(input).map(Arc::new)).await
+            Backup::open(BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder)))))
         }
-    }
+    };
+    crate::blocking(move || work().map(Arc::new)).await
 }
 
 impl From<StorageOrder> for BackupOrder {
@@ -107,24 +108,21 @@ pub(crate) async fn read_small(storage: &dyn Storage, key: &str) -> Result<Vec<u
     .await
 }
 
-/// Opens a backup that is one object; `place` is its address.
+/// Opens a backup that is one object. To be called on a thread that may block.
 ///
 /// # Errors
-/// As [`open`].
-pub(crate) async fn open_object(
+/// Those of [`encryption::open`] and of the archive readers.
+pub fn of_object(
+    runtime: Handle,
     object: Arc<Object>,
-    place: String,
-    identities: Identities,
-) -> Result<Arc<Backup>> {
-    let runtime = Handle::current();
-    let work = move || {
-        let bytes = Arc::new(Bytes(BlockingObject::new(runtime, object)));
-        let (bytes, encrypted) = encryption::open(bytes, &place, &identities)?;
-        let mut backup = Backup::open(BackupInput::Single(bytes, place))?;
-        if encrypted {
-            backup.findings.push(encryption::finding());
-        }
-        Ok(Arc::new(backup))
-    };
-    crate::blocking(work).await
+    place: &str,
+    identities: &Identities,
+) -> Result<Backup> {
+    let bytes = Arc::new(Bytes(BlockingObject::new(runtime, object)));
+    let (bytes, encrypted) = encryption::open(bytes, place, identities)?;
+    let mut backup = Backup::open(BackupInput::Single(bytes, place.to_owned()))?;
+    if encrypted {
+        backup.findings.push(encryption::finding());
+    }
+    Ok(backup)
 }

@@ -130,7 +130,7 @@ impl Backup {
     ///
     /// # Errors
     /// As [`Container::read`].
-    pub fn manifest_bytes(&self) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn manifest_bytes(&self) -> Result<Option<Vec<u8>>> {
         let Some(member) = self.manifest_member else { return Ok(None) };
         let mut bytes = Vec::new();
         let read = self.container.read(member)?.take(MAX_MANIFEST).read_to_end(&mut bytes);

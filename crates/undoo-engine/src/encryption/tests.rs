@@ -19,7 +19,7 @@ impl RangedRead for Counted {
 fn key() -> (Recipients, Identities) {
     let identity = x25519::Identity::generate();
     let recipients = Recipients::parse(&[identity.to_public().to_string()]).unwrap();
-    (recipients, Identities(vec![identity.to_string().expose_secret().into()]))
+    (recipients, vec![SecretString::from(identity.to_string().expose_secret())].into())
 }
 
 fn encrypted(plain: &[u8], recipients: &Recipients) -> Vec<u8> {
@@ -108,7 +108,7 @@ fn without_the_right_key_it_is_said_which_one_is_missing() {
     let code = |identities: &Identities| opened(bytes.clone(), identities).err().map(|problem| problem.code);
     assert_eq!(code(&Identities::default()), Some("encrypted"));
     assert_eq!(code(&key().1), Some("wrong_identity"));
-    let both = Identities([key().1.0, identities.0.clone()].concat());
+    let both = Identities::from([key().1.keys, identities.keys.clone()].concat());
     assert_eq!(code(&both), None);
     let armored = [ARMOR, b"\n".as_slice(), &bytes].concat();
     assert_eq!(opened(armored, &identities).err().unwrap().code, "encrypted_text");
@@ -119,7 +119,7 @@ fn without_the_right_key_it_is_said_which_one_is_missing() {
 #[test]
 fn keys_come_from_files_of_age_keygen_and_are_never_shown() {
     let (recipients, identities) = key();
-    let secret = identities.0[0].expose_secret().to_owned();
+    let secret = identities.keys[0].expose_secret().to_owned();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("# created: now\n# public key: x\n{secret}\n")).unwrap();
     let read = Identities::read([file.path()]).unwrap();
@@ -138,4 +138,20 @@ fn keys_come_from_files_of_age_keygen_and_are_never_shown() {
     let problem = Recipients::parse(std::slice::from_ref(&secret)).unwrap_err();
     assert_eq!(problem.code, "invalid_recipient");
     assert!(!format!("{problem:?}").contains(&secret));
+}
+
+#[test]
+fn who_wrote_a_file_reads_it_back_and_no_other() {
+    let (recipients, identities) = key();
+    let plain = sample(200_000);
+    let mut out = Outgoing::new(Vec::new(), &recipients).unwrap();
+    let read_back = out.read_back();
+    out.write_all(&plain).unwrap();
+    let bytes = out.finish().unwrap();
+    for keys in [&read_back, &identities] {
+        let read = opened(bytes.clone(), keys).unwrap();
+        assert!(read.read_at(0, plain.len()).unwrap() == plain);
+    }
+    assert!(opened(encrypted(&plain, &recipients), &read_back).is_err());
+    assert_eq!(serde_json::to_string(&read_back).unwrap(), "[]");
 }

@@ -105,7 +105,8 @@ fn write(
             (out, converted)
         }
     };
-    out.finish()?.flush().map_err(|error| unwritable(to, error))?;
+    let flushed = out.finish()?.flush();
+    flushed.map_err(|error| error.downcast().unwrap_or_else(|error| unwritable(to, error)))?;
     let size = partial.settle(to)?;
     Ok((converted, size))
 }

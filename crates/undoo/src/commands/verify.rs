@@ -9,7 +9,7 @@ use undoo_archive::{
 use undoo_core::{Kind, Problem, word};
 use undoo_engine::{
     attachments::Reconciliation,
-    catalog::keep_verification,
+    catalog::{Verification, keep_verification},
     order::{Answer, Audience, Failure, Phase},
     orders::Order,
     source::BackupOrder,
@@ -82,12 +82,17 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
 
 /// Keeps beside a backup in a storage that it is whole, for `undoo prune`. What was found stands whether this
 /// works or not: it takes the right to write there.
-async fn keep(order: &BackupOrder, backup: &Arc<Backup>, level: Level) {
+async fn keep(order: &BackupOrder, backup: &Backup, level: Level) {
     let Some((root, key)) = order.storage.0.in_storage() else { return };
     let kept = async {
         let storage = root.storage(&undoo_storage::Options::default())?;
-        let now = jiff::Timestamp::now();
-        keep_verification(&*storage, &key, backup, level, now, &signature::signer()?).await
+        let bytes = storage.open(&key).await?.size();
+        match Verification::of(backup, bytes, level, jiff::Timestamp::now()) {
+            Some(verification) => {
+                keep_verification(&*storage, &key, &verification, &signature::signer()?).await
+            }
+            None => Ok(()),
+        }
     };
     if let Err(problem) = kept.await {
         eprintln!("  that it is whole was not kept beside it: {problem}");
