@@ -19,5 +19,5 @@ pub use finding::{Finding, Severity};
 pub use id::{BackupId, RestoreId};
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};
-pub use signature::{Signed, Signer};
+pub use signature::{Sign, Signed, Signer};
 pub use word::word;

@@ -80,7 +80,6 @@ pub(crate) fn what_anyone_sees(live: &Instance) -> String {
     }
     let processes = output(Command::new("ps").args(["-eo", "args"]), b"");
     let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
-    let ours =
-        processes.lines().filter(|line| line.contains("undoo-e2e restore") || line.contains("/undoo/undoo"));
+    let ours = processes.lines().filter(|line| line.contains("undoo-e2e ") || line.contains("/undoo/undoo"));
     seen + &ours.collect::<Vec<_>>().join("\n")
 }
