@@ -22,7 +22,10 @@ use age::{
 use age_core::format::{FileKey, Stanza};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
-use undoo_archive::{RangedRead, error::problem_of};
+use undoo_archive::{
+    RangedRead,
+    error::{carry, problem_of},
+};
 use undoo_core::{Finding, Kind, Problem, Result};
 
 /// What an age file begins with.
@@ -262,8 +265,28 @@ pub fn open(
     Ok((Arc::new(Decrypted::open(backup, head, name, identities)?), true))
 }
 
+fn damaged(name: &str) -> Problem {
+    Problem::new(
+        Kind::Invalid,
+        "encrypted_damaged",
+        format!("{name} is not the age file that was written: it was changed or cut"),
+        "Fetch the backup again, or use another one.",
+    )
+}
+
+/// The problem of a reader of an age file: the storage's, or that what it gives is not what was written.
+fn unreadable(name: &str, error: io::Error) -> Problem {
+    match error.downcast::<Problem>() {
+        Ok(problem) => problem,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => damaged(name).caused_by(error),
+        Err(error) => problem_of(error),
+    }
+}
+
 /// The plain bytes of an age file, by range: each read fetches the pieces that it touches and no more.
 struct Decrypted {
+    /// What it is called in messages.
+    name: Arc<str>,
     source: Arc<dyn RangedRead>,
     /// The file's beginning, with all of its header.
     head: Arc<[u8]>,
@@ -281,14 +304,7 @@ impl Decrypted {
         name: &str,
         identities: &Identities,
     ) -> Result<Self> {
-        let damaged = || {
-            Problem::new(
-                Kind::Invalid,
-                "encrypted_damaged",
-                format!("{name} is not a whole age file: it was changed or cut"),
-                "Fetch the backup again, or use another one.",
-            )
-        };
+        let damaged = || damaged(name);
         let all = source.size();
         let keys = identities.keys.iter().filter_map(|key| parsed(key.expose_secret()));
         let catching: Vec<Catching<_>> = keys.map(Catching::new).collect();
@@ -314,15 +330,12 @@ impl Decrypted {
             error => damaged().caused_by(error.to_string()),
         })?;
         // Reads the last piece, which says that it is the last: what was cut off is found out here.
-        let size = reader.seek(SeekFrom::End(0)).map_err(|error| match error.downcast::<Problem>() {
-            Ok(problem) => problem,
-            Err(error) => damaged().caused_by(error),
-        })?;
+        let size = reader.seek(SeekFrom::End(0)).map_err(|error| unreadable(name, error))?;
         let pieces = size.div_ceil(CHUNK).max(1);
         let start = all.checked_sub(size + pieces * TAG).ok_or_else(damaged)?;
         let caught = catching.into_iter().find_map(Catching::caught).map(Arc::new);
         let key = caught.or_else(|| identities.file.clone()).ok_or_else(damaged)?;
-        Ok(Self { source, head, key, start, size })
+        Ok(Self { name: name.into(), source, head, key, start, size })
     }
 
     /// The plain bytes from `offset` on, as far as the piece that has the byte before `end`.
@@ -361,12 +374,14 @@ impl RangedRead for Decrypted {
         if len == 0 {
             return Ok(Box::new(io::empty()));
         }
-        Ok(Box::new(Exactly { reader: self.reader(offset, end)?, left: len }))
+        let reader = self.reader(offset, end).map_err(|error| carry(unreadable(&self.name, error)))?;
+        Ok(Box::new(Exactly { name: Arc::clone(&self.name), reader, left: len }))
     }
 }
 
 /// So many bytes, or an error.
 struct Exactly {
+    name: Arc<str>,
     reader: StreamReader<Ciphertext>,
     left: u64,
 }
@@ -377,7 +392,8 @@ impl Read for Exactly {
         if room == 0 {
             return Ok(0);
         }
-        let read = self.reader.read(&mut out[..room])?;
+        let read = self.reader.read(&mut out[..room]);
+        let read = read.map_err(|error| carry(unreadable(&self.name, error)))?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
