@@ -15,6 +15,7 @@ mod leftovers;
 mod lock;
 mod odoo;
 mod outgoing;
+mod pace;
 mod rights;
 mod server;
 mod tls;

@@ -76,10 +76,8 @@ fn serve(mut client: TcpStream, server: u16, refuses: &Arc<AtomicBool>, rate: &A
         if read == 0 {
             return server.shutdown(Shutdown::Both);
         }
-        let rate = rate.load(Ordering::SeqCst);
-        if rate > 0 {
-            thread::sleep(Duration::from_micros(read as u64 * 1_000_000 / rate));
-        }
+        let pause = (read as u64 * 1_000_000).checked_div(rate.load(Ordering::SeqCst));
+        thread::sleep(Duration::from_micros(pause.unwrap_or_default()));
         server.write_all(&buffer[..read])?;
     }
 }
