@@ -1,8 +1,9 @@
 //! From one layout to another, as one stream: nothing is unpacked, nothing kept on a disk.
 //!
-//! To the layout of OEC.SH, for those who go there, and to our own from any that has a plain dump. A
-//! dump is never translated: a plain one stays plain and a custom one stays custom, because turning one
-//! into the other takes a database. What a layout has no place for is left out and named.
+//! To the layout of OEC.SH, for those who go there, to our own from any that has a plain dump, and each
+//! part by itself. A dump is never translated: a plain one stays plain and a custom one stays custom,
+//! because turning one into the other takes a database. What a layout has no place for is left out and
+//! named.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +23,7 @@ use crate::{
     container::{Container, Gunzip, shown},
     dump::DumpFormat,
     filestore::{FilestoreFile, FilestorePart, FilestoreTar},
-    manifest::{
-        MAX_MANIFEST,
-        ours::{Environment, OdooKeys, Undoo, Warning},
-    },
+    manifest::ours::{Environment, OdooKeys, Undoo, Warning},
     tar::write::{FilestoreTarWriter, Source},
     write::{
         BackupWriter, Description, Settings,
@@ -40,6 +38,8 @@ use crate::{
 /// What OEC.SH calls the filestore.
 const OEC_FILESTORE: &str = "filestore.tar.gz";
 const OEC_DUMP: &str = "dump.sql";
+/// Compression of a filestore by itself, from 1 to 9.
+const GZIP_LEVEL: u8 = 6;
 /// A gzip header without name and time.
 const GZIP_HEADER: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\xff";
 
@@ -68,15 +68,7 @@ pub fn to_oec<W: Write>(
     let part = backup.database.as_ref().ok_or_else(|| no_database(backup))?;
     let mut manifest = manifest(backup)?;
     let undoo = manifest.remove("undoo");
-    let known = backup.manifest.as_ref().and_then(|manifest| manifest.db_name.as_deref());
-    let name = database.or(known).ok_or_else(|| {
-        Problem::new(
-            Kind::Missing,
-            "no_database_name",
-            "the backup does not tell its database's name, which the filestore's folder is named by",
-            "Give the name with --database.",
-        )
-    })?;
+    let name = database_name(backup, database)?;
     let mut zip = ZipWriter::new(out, settings.created_at);
     let pool = Pool::new(settings.threads, settings.level)?;
     let deflate = settings.level > 0;
@@ -191,6 +183,67 @@ pub fn to_undoo<W: Write>(
     Ok((out, undoo, converted))
 }
 
+/// Writes the dump by itself: `dump.sql`, as plain or custom as it is, without a gzip around it.
+///
+/// # Errors
+/// `no_database` where there is none; what readers find wrong; `Unavailable` when the output cannot be
+/// written.
+pub fn stream_database<W: Write>(backup: &Backup, mut out: W) -> Result<W> {
+    let mut dump = dump_content(backup)?;
+    let mut content = Content::new(&mut dump, "the backup's dump");
+    loop {
+        let block = content.block()?;
+        if block.is_empty() {
+            break;
+        }
+        out.write_all(&block).map_err(unwritable)?;
+    }
+    out.flush().map_err(unwritable)?;
+    Ok(out)
+}
+
+/// Writes the filestore by itself: a `filestore.tar.gz` whose top folder is the database's name. The same
+/// backup gives the same bytes, whatever the number of threads: files are in the order of their names
+/// (those of a backup whose filestore is a tar in that one's), times are the backup's, the owner is root.
+/// `database` is the name where the backup does not tell it, or another one is wanted.
+///
+/// # Errors
+/// `no_filestore` and `no_database_name` where these are missing; otherwise as [`stream_database`].
+pub fn stream_filestore<W: Write>(
+    backup: &Backup,
+    mut out: W,
+    threads: usize,
+    database: Option<&str>,
+) -> Result<W> {
+    let mut files = files_of(backup)?.ok_or_else(|| {
+        Problem::new(
+            Kind::Missing,
+            "no_filestore",
+            "the backup has no filestore",
+            "Its database can be had by itself.",
+        )
+    })?;
+    let time = u64::try_from(time_of(backup).as_second()).unwrap_or_default();
+    let mut tar = FilestoreTarWriter::new(&mut *files, database_name(backup, database)?, time)?;
+    let pool = Pool::new(threads, GZIP_LEVEL)?;
+    gzip(&pool, &mut tar, &mut |data| out.write_all(data).map_err(unwritable))?;
+    out.flush().map_err(unwritable)?;
+    Ok(out)
+}
+
+/// What the filestore's folder is named by.
+fn database_name<'a>(backup: &'a Backup, wanted: Option<&'a str>) -> Result<&'a str> {
+    let known = backup.manifest.as_ref().and_then(|manifest| manifest.db_name.as_deref());
+    wanted.or(known).ok_or_else(|| {
+        Problem::new(
+            Kind::Missing,
+            "no_database_name",
+            "the backup does not tell its database's name, which the filestore's folder is named by",
+            "Give the name with --database.",
+        )
+    })
+}
+
 /// What Odoo would have written, as far as it is known.
 fn odoo_keys(backup: &Backup) -> OdooKeys {
     let manifest = backup.manifest.clone().unwrap_or_default();
@@ -213,10 +266,7 @@ fn odoo_keys(backup: &Backup) -> OdooKeys {
 
 /// The manifest's JSON; empty where there is none.
 fn manifest(backup: &Backup) -> Result<Map<String, Value>> {
-    let Some(member) = backup.manifest_member else { return Ok(Map::new()) };
-    let mut bytes = Vec::new();
-    let read = backup.container().read(member)?.take(MAX_MANIFEST).read_to_end(&mut bytes);
-    read.map_err(crate::error::problem_of)?;
+    let Some(bytes) = backup.manifest_bytes()? else { return Ok(Map::new()) };
     // It was read as a manifest before.
     Ok(serde_json::from_slice(&bytes).unwrap_or_default())
 }
@@ -315,6 +365,13 @@ fn gzip_member<W: Write>(
         bytes += data.len() as u64;
         zip.data(data).map_err(unwritable)
     };
+    gzip(pool, content, &mut put)?;
+    zip.end(open, stored, bytes).map_err(unwritable)?;
+    Ok((sha256.finalize().to_vec(), md5.finalize().to_vec(), bytes))
+}
+
+/// Gives `put` a gzip file of `content`, piece by piece.
+fn gzip(pool: &Pool, content: &mut dyn Read, put: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     put(GZIP_HEADER)?;
     let (mut crc, mut size) = (Hasher::new(), 0_u64);
     let mut sink = |block: Block| {
@@ -335,9 +392,7 @@ fn gzip_member<W: Write>(
     put(STREAM_END)?;
     put(&crc.finalize().to_le_bytes())?;
     // By definition modulo 2^32.
-    put(&(size as u32).to_le_bytes())?;
-    zip.end(open, stored, bytes).map_err(unwritable)?;
-    Ok((sha256.finalize().to_vec(), md5.finalize().to_vec(), bytes))
+    put(&(size as u32).to_le_bytes())
 }
 
 /// When a conversion's members are from: the backup's own time where it tells one.

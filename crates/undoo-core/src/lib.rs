@@ -8,6 +8,7 @@
 
 pub mod finding;
 pub mod id;
+pub mod link;
 pub mod pair;
 pub mod problem;
 pub mod retention;
@@ -18,5 +19,5 @@ pub use finding::{Finding, Severity};
 pub use id::{BackupId, RestoreId};
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};
-pub use signature::{Sign, Signer};
+pub use signature::{Sign, Signed, Signer};
 pub use word::word;

@@ -6,8 +6,9 @@
 use std::fmt;
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier, VerifyingKey};
+use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::problem::{Kind, Problem, Result};
 
 /// Who can sign: a key that is at hand, or somebody elsewhere who has one and is asked.
 pub trait Sign {
@@ -57,6 +58,37 @@ impl fmt::Debug for Signer {
     }
 }
 
+/// A report and the signature of its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// The report as JSON text: these very bytes are what is signed.
+    pub report: String,
+    /// Public half of the key, hexadecimal (Ed25519, RFC 8032).
+    pub public_key: String,
+    /// The signature, hexadecimal.
+    pub signature: String,
+}
+
+impl Signed {
+    /// Signs a report.
+    ///
+    /// # Errors
+    /// `report` (`Internal`) for what cannot be written as JSON.
+    pub fn new(report: &impl Serialize, signer: &Signer) -> Result<Self> {
+        let report = serde_json::to_string(report).map_err(|error| {
+            Problem::new(Kind::Internal, "report", "the report could not be written", "please report this")
+                .caused_by(error)
+        })?;
+        let signature = signer.sign(report.as_bytes());
+        Ok(Self { report, public_key: signer.public_key(), signature })
+    }
+
+    /// Whether the report is what its key has signed.
+    pub fn holds(&self) -> bool {
+        holds(&self.public_key, &self.signature, self.report.as_bytes())
+    }
+}
+
 /// Whether a signature of these bytes is the key's. Key and signature are hexadecimal; what is not a key
 /// or a signature does not hold.
 pub fn holds(public_key: &str, signature: &str, bytes: &[u8]) -> bool {
@@ -84,6 +116,14 @@ mod tests {
             assert!(!holds(&signer.public_key(), wrong, b"bytes"), "{wrong}");
             assert!(!holds(wrong, &signature, b"bytes"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_changed_report_does_not_hold() {
+        let signed = Signed::new(&serde_json::json!({"rows": 1}), &Signer::from_seed(&[7; 32])).unwrap();
+        assert!(signed.holds());
+        let changed = Signed { report: signed.report.replace('1', "2"), ..signed };
+        assert!(!changed.holds());
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 pub mod attachments;
 pub mod backup;
+pub mod catalog;
 pub mod cluster;
+pub mod encryption;
 pub mod files;
 pub mod filestore;
 pub mod health;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use undoo_core::{BackupId, Kind, Problem, RestoreId, Result, Side};
-use undoo_storage::StorageOrder;
 
 use crate::{
     backup::{self, Made, Open, Step},
@@ -18,7 +17,7 @@ use crate::{
     pairs,
     record::{self, Record, State},
     restore::{self, Assignment, Preparation},
-    source,
+    source::BackupOrder,
 };
 
 /// File of the restore's directory that holds its signed report.
@@ -32,14 +31,14 @@ pub enum Order {
     /// [`restore::Plan`].
     Plan {
         /// The backup.
-        backup: StorageOrder,
+        backup: BackupOrder,
         /// The restore.
         work: Assignment,
     },
     /// Make and verify the staged pair. Answers a [`restore::Report`].
     Stage {
         /// The backup.
-        backup: StorageOrder,
+        backup: BackupOrder,
         /// The backup, as the person named it.
         name: String,
         /// The restore.
@@ -48,7 +47,7 @@ pub enum Order {
     /// Add the backup's files to the live filestore. Answers a [`files::Added`].
     AddFiles {
         /// The backup.
-        backup: StorageOrder,
+        backup: BackupOrder,
         /// The restore.
         work: Assignment,
     },
@@ -206,17 +205,17 @@ impl Session {
                     // Odoo is stopped next: not for a restore that is refused then.
                     self.lock(&work.target, Work::Restore(work.id)).await?;
                 }
-                let backup = source::open(&backup.0, &options).await?;
+                let backup = backup.open(&options).await?;
                 value(&restore::plan_with_dump(&work, &backup, audience).await?)?
             }
             Order::Stage { backup, name, work } => {
                 let locked = self.lock(&work.target, Work::Restore(work.id)).await?;
-                let backup = source::open(&backup.0, &options).await?;
+                let backup = backup.open(&options).await?;
                 value(&restore::stage(locked, &work, &name, backup, audience).await?)?
             }
             Order::AddFiles { backup, work } => {
                 let locked = self.lock(&work.target, Work::Restore(work.id)).await?;
-                let backup = source::open(&backup.0, &options).await?;
+                let backup = backup.open(&options).await?;
                 value(&files::add(locked, &work, backup, audience).await?)?
             }
             Order::Prepare { work, preparation } => {

@@ -2,14 +2,18 @@
 
 use std::{io::Read, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use undoo_archive::{
     RangedRead,
     backup::Backup,
     container::{BackupInput, MemberInfo, MemberSource},
+    error::problem_of,
 };
 use undoo_core::Result;
-use undoo_storage::{Access, BlockingFolder, BlockingObject, Object, Opened, Options};
+use undoo_storage::{Access, BlockingFolder, BlockingObject, Object, Opened, Options, Storage, StorageOrder};
+
+use crate::encryption::{self, Identities};
 
 struct Bytes(BlockingObject);
 
@@ -21,15 +25,6 @@ impl RangedRead for Bytes {
     fn stream(&self, offset: u64, len: u64) -> std::io::Result<Box<dyn Read + Send>> {
         self.0.stream(offset, len)
     }
-}
-
-/// Opens a backup that is one object. To be called on a thread that may block.
-///
-/// # Errors
-/// Those of the archive readers.
-pub fn of_object(runtime: Handle, object: Arc<Object>, place: &str) -> Result<Backup> {
-    let bytes = Bytes(BlockingObject::new(runtime, object));
-    Backup::open(BackupInput::Single(Arc::new(bytes), place.to_owned()))
 }
 
 struct Members(BlockingFolder);
@@ -45,22 +40,89 @@ impl MemberSource for Members {
     }
 }
 
-/// Opens a backup and reads what it is made of: a ZIP's directory, a folder's listing, a dump's head.
+/// A backup with what it takes to read it, as it travels to a mover: serialising it writes secrets out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackupOrder {
+    /// Where it lies, and the credentials for that.
+    #[serde(flatten)]
+    pub storage: StorageOrder,
+    /// Keys to read it with, if it is encrypted.
+    #[serde(default)]
+    pub identities: Identities,
+}
+
+impl BackupOrder {
+    /// Opens it; see [`open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open(&self, options: &Options) -> Result<Arc<Backup>> {
+        open_with(&self.storage.0, options, &self.identities).await
+    }
+}
+
+/// Opens a backup that is not encrypted and reads what it is made of: a ZIP's directory, a folder's
+/// listing, a dump's head.
 ///
 /// # Errors
-/// Those of the storage and of the archive readers.
+/// Those of the storage and of the archive readers; `encrypted` where a key is needed.
 pub async fn open(access: &Access, options: &Options) -> Result<Arc<Backup>> {
+    open_with(access, options, &Identities::default()).await
+}
+
+async fn open_with(access: &Access, options: &Options, identities: &Identities) -> Result<Arc<Backup>> {
     let place = access.location().to_string();
     let opened = access.open(options).await?;
-    let runtime = Handle::current();
-    let work = move || {
-        let input = match opened {
-            Opened::File(object) => return of_object(runtime, object, &place).map(Arc::new),
-            Opened::Folder(folder) => {
-                BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder))))
-            }
-        };
-        Backup::open(input).map(Arc::new)
+    let (runtime, identities) = (Handle::current(), identities.clone());
+    let work = move || match opened {
+        Opened::File(object) => of_object(runtime, object, &place, &identities),
+        Opened::Folder(folder) => {
+            Backup::open(BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder)))))
+        }
     };
-    crate::blocking(work).await
+    crate::blocking(move || work().map(Arc::new)).await
+}
+
+impl From<StorageOrder> for BackupOrder {
+    fn from(storage: StorageOrder) -> Self {
+        Self { storage, identities: Identities::default() }
+    }
+}
+
+/// The most that is read of an object which should be small.
+const SMALL: u64 = 64 * 1024;
+
+/// The bytes of a small object; of a larger one its beginning.
+///
+/// # Errors
+/// Those of the storage.
+pub(crate) async fn read_small(storage: &dyn Storage, key: &str) -> Result<Vec<u8>> {
+    let object = storage.open(key).await?;
+    let (runtime, size) = (Handle::current(), object.size().min(SMALL));
+    crate::blocking(move || {
+        let mut bytes = Vec::new();
+        let stream = BlockingObject::new(runtime, object).stream(0, size);
+        let read = stream.and_then(|mut stream| stream.read_to_end(&mut bytes));
+        read.map(|_| bytes).map_err(problem_of)
+    })
+    .await
+}
+
+/// Opens a backup that is one object. To be called on a thread that may block.
+///
+/// # Errors
+/// Those of [`encryption::open`] and of the archive readers.
+pub fn of_object(
+    runtime: Handle,
+    object: Arc<Object>,
+    place: &str,
+    identities: &Identities,
+) -> Result<Backup> {
+    let bytes = Arc::new(Bytes(BlockingObject::new(runtime, object)));
+    let (bytes, encrypted) = encryption::open(bytes, place, identities)?;
+    let mut backup = Backup::open(BackupInput::Single(bytes, place.to_owned()))?;
+    if encrypted {
+        backup.findings.push(encryption::finding());
+    }
+    Ok(backup)
 }

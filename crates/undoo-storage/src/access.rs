@@ -19,12 +19,13 @@ use crate::{
     local::{LocalFile, LocalFolder, local_problem},
     local_storage::LocalStorage,
     location::{Location, redacted},
+    lock::ObjectLock,
     object::{Object, Opened},
     options::Options,
     resume::{Source, retrying},
     s3::S3Storage,
     sftp::SftpStorage,
-    storage::Storage,
+    storage::{Storage, backup_parts},
 };
 
 /// Where a backup lies or backups are kept, with credentials.
@@ -109,6 +110,8 @@ pub struct S3Access {
     /// Whether requests name the bucket in their path, and not before the host's name. Without it: at
     /// every endpoint that is given, since not every server has a host name for each bucket.
     pub path_style: Option<bool>,
+    /// What backups are locked with when they are written, if anything.
+    pub lock: Option<ObjectLock>,
     /// The key to use it with.
     pub credentials: S3Credentials,
 }
@@ -293,6 +296,33 @@ impl Access {
         })
     }
 
+    /// The storage that an object lies in and its key there, where the address ends in the key of a backup:
+    /// `backups/ORGANISATION/ENVIRONMENT/NAME`.
+    pub fn in_storage(&self) -> Option<(Self, String)> {
+        let split = |path: &str| {
+            let slash = path.rmatch_indices('/').nth(3).map_or(0, |(at, _)| at + 1);
+            let (root, key) = path.split_at_checked(slash)?;
+            backup_parts(key).map(|_| (root.to_owned(), key.to_owned()))
+        };
+        let mut root = self.clone();
+        let key = match &mut root {
+            Self::Http(_) => return None,
+            Self::Local { path } => {
+                let (folder, key) = split(path.to_str()?)?;
+                *path = if folder.is_empty() { ".".into() } else { folder.into() };
+                key
+            }
+            Self::S3(S3Access { key: path, .. })
+            | Self::Ftp(FtpAccess { path, .. })
+            | Self::Sftp(SftpAccess { path, .. }) => {
+                let (folder, key) = split(path)?;
+                *path = folder;
+                key
+            }
+        };
+        Some((root, key))
+    }
+
     /// The same place without credentials.
     pub fn location(&self) -> Location {
         match self {
@@ -305,6 +335,7 @@ impl Access {
                 endpoint: access.endpoint.clone(),
                 region: access.region.clone(),
                 path_style: access.path_style,
+                lock: access.lock,
             },
             Self::Ftp(access) => Location::Ftp(FtpAccess { password: None, ..access.clone() }),
             Self::Sftp(access) => Location::Sftp(SftpAccess {
@@ -371,4 +402,31 @@ async fn open_local(path: PathBuf, place: String, options: Options) -> Result<Op
         Ok(Opened::File(Arc::new(Object::local(LocalFile::open(path, &options)?))))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_ends_in_a_backups_key_tells_the_storage_that_it_is_in() {
+        let told = |address: &str| {
+            let access = Location::parse(address).expect(address).with_variables(|_| Some("x".into()));
+            access.expect(address).in_storage().map(|(root, key)| (root.to_string(), key))
+        };
+        for (address, root) in [
+            ("s3://b/x/backups/o/e/n.zip", "s3://b/x/"),
+            ("s3://b/backups/o/e/n.zip", "s3://b/"),
+            ("/srv/backups/o/e/n.zip", "/srv/"),
+            ("/backups/o/e/n.zip", "/"),
+            ("backups/o/e/n.zip", "."),
+            ("sftp://u@h//srv/backups/o/e/n.zip", "sftp://u@h//srv/"),
+            ("ftp://u@h/backups/o/e/n.zip", "ftp://u@h/"),
+        ] {
+            assert_eq!(told(address), Some((root.to_owned(), "backups/o/e/n.zip".to_owned())), "{address}");
+        }
+        for address in ["s3://b/x/n.zip", "n.zip", "/backups/n.zip", "https://h/backups/o/e/n.zip"] {
+            assert_eq!(told(address), None, "{address}");
+        }
+    }
 }

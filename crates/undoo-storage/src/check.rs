@@ -65,6 +65,9 @@ pub enum StepName {
     Presign,
     /// It is removed and gone.
     Delete,
+    /// The bucket can lock backups, where the storage's settings want that. What the test writes is not
+    /// locked.
+    Lock,
 }
 
 /// What came of a step.
@@ -127,14 +130,21 @@ impl Report {
     }
 }
 
-/// Tries writing, reading, a range, listing, a signed address and removing.
+/// Tries writing, reading, a range, listing, a signed address, removing, and whether backups can be locked.
 pub async fn test(storage: &dyn Storage) -> Report {
     let mut report = Report { storage: storage.place().to_owned(), ok: true, steps: Vec::new() };
     let key = format!("{FOLDER}{:016x}", fastrand::u64(..));
     let content: Bytes = (0..SIZE).map(|_| fastrand::u8(..)).collect();
     if !report.step(StepName::Write, write(storage, &key, &content)).await {
-        let rest = [StepName::Read, StepName::Range, StepName::List, StepName::Presign, StepName::Delete]
-            .into_iter();
+        let rest = [
+            StepName::Read,
+            StepName::Range,
+            StepName::List,
+            StepName::Presign,
+            StepName::Delete,
+            StepName::Lock,
+        ];
+        let rest = rest.into_iter();
         report.steps.extend(rest.map(|name| Step { name, outcome: Outcome::NotTried, milliseconds: 0 }));
         // It may be there although the storage said no.
         if let Err(error) = storage.delete(&key).await {
@@ -147,6 +157,7 @@ pub async fn test(storage: &dyn Storage) -> Report {
     report.step(StepName::List, list(storage, &key)).await;
     report.step(StepName::Presign, presign(storage, &key, &content)).await;
     report.step(StepName::Delete, delete(storage, &key)).await;
+    report.step(StepName::Lock, storage.check_lock()).await;
     report
 }
 

@@ -274,6 +274,15 @@ pub(crate) fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> F
         "SignatureDoesNotMatch" | "AccessDenied" | "RequestExpired" if clock_is_off(headers) => {
             Cause::ClockOff
         }
+        "ObjectLocked" => Cause::Locked,
+        // The words of AWS and of MinIO for it.
+        "AccessDenied" | "InvalidRequest"
+            if ["object protected by object lock", "WORM protected"]
+                .iter()
+                .any(|words| body.contains(words)) =>
+        {
+            Cause::Locked
+        }
         "InvalidAccessKeyId" => Cause::WrongKey { unknown: true },
         "SignatureDoesNotMatch" | "Unauthorized" | "InvalidSecurity" => Cause::WrongKey { unknown: false },
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => Cause::ExpiredToken,
@@ -286,6 +295,7 @@ pub(crate) fn classify(status: StatusCode, headers: &HeaderMap, body: &str) -> F
             Cause::WrongRegion { region: region() }
         }
         "InvalidObjectState" => Cause::ColdStorage,
+        "ObjectLockConfigurationNotFoundError" => Cause::NoObjectLock,
         "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => Cause::DiskFull,
         "NoSuchUpload" => Cause::UploadGone,
         "InternalError" => Cause::ServerFailed { status: 500 },

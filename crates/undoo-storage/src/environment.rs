@@ -41,7 +41,7 @@ impl Location {
         Ok(match self {
             Self::Local { path } => Access::Local { path },
             Self::Http { url } => Access::Http(HttpAccess { url }),
-            Self::S3 { provider, bucket, key, endpoint, region, path_style } => {
+            Self::S3 { provider, bucket, key, endpoint, region, path_style, lock } => {
                 let (id, secret, of_aws) = match provider {
                     Provider::Aws => ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", true),
                     Provider::R2 => ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", false),
@@ -86,6 +86,7 @@ impl Location {
                     endpoint: endpoint.or(endpoint_there),
                     region: region.or(region_there),
                     path_style,
+                    lock,
                     credentials,
                 })
             }

@@ -76,6 +76,10 @@ pub(crate) enum Cause {
     ServerFailed {
         status: u16,
     },
+    /// The provider refuses to remove it before a time.
+    Locked,
+    /// The bucket cannot lock objects.
+    NoObjectLock,
     Changed,
     NoRanges,
     DiskFull,
@@ -318,6 +322,19 @@ impl Cause {
                 "backup_in_cold_storage",
                 format!("{cannot}: it lies in an archive storage class"),
                 "Have the storage bring it back first (S3: restore-object), then run the command again."
+                    .into(),
+            ),
+            Cause::Locked => (
+                Kind::Conflict,
+                "object_locked",
+                format!("{cannot}: Object Lock holds it"),
+                "It can be removed when its time is over; see its retention at the provider.".into(),
+            ),
+            Cause::NoObjectLock => (
+                Kind::Invalid,
+                "object_lock_missing",
+                format!("{cannot} with a lock: the bucket has no Object Lock"),
+                "Use a bucket that was made with Object Lock, or leave the lock out of the storage's settings."
                     .into(),
             ),
             Cause::Busy => (

@@ -11,6 +11,7 @@ use undoo_core::{Kind, Problem, Result};
 
 use crate::{
     access::{Access, FtpAccess, FtpTls, Provider, SftpAccess},
+    lock::ObjectLock,
     object::Opened,
     options::Options,
 };
@@ -42,6 +43,8 @@ pub enum Location {
         region: Option<String>,
         /// Whether the bucket is named in the path, if the address says so.
         path_style: Option<bool>,
+        /// What backups are locked with, if the address says so.
+        lock: Option<ObjectLock>,
     },
     /// A file or folder on an FTP server, with what the address has of user and password.
     Ftp(FtpAccess),
@@ -56,6 +59,7 @@ impl Location {
     /// - a path, or `file:///path`
     /// - `http://…`, `https://…`: one file, to read
     /// - `s3://bucket/key`, and with `?endpoint=URL&region=NAME&path_style=BOOL` behind it
+    /// - the same with `lock=governance:30d` or `lock=compliance:30d`: see [`ObjectLock`]
     /// - `r2://bucket/key?account=ID`, `b2://bucket/key?region=NAME`, with the same besides
     /// - `minio://host:9000/bucket/key`, and with `?tls=off` behind it
     /// - `ftp://user@host:21/path?tls=require|prefer|off`, `ftps://` for `tls=require`
@@ -173,6 +177,7 @@ fn bucket(provider: Provider, rest: &str) -> Result<Location, String> {
         endpoint = endpoint.or_else(|| Some(format!("https://{account}.r2.cloudflarestorage.com")));
     }
     let (region, path_style) = (query.take("region"), switch(query.take("path_style"))?);
+    let lock = query.take("lock").map(|lock| lock.parse::<ObjectLock>()).transpose()?;
     query.done()?;
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -190,6 +195,7 @@ fn bucket(provider: Provider, rest: &str) -> Result<Location, String> {
         endpoint,
         region,
         path_style,
+        lock,
     })
 }
 
@@ -317,13 +323,14 @@ mod tests {
 
     #[test]
     fn settings_behind_a_question_mark_are_taken_and_unknown_ones_refused() {
-        let Location::S3 { key, endpoint, region, path_style, .. } =
-            Location::parse("s3://b/k?endpoint=https%3A%2F%2Fh&region=r&path_style=off").expect("an address")
+        let Location::S3 { key, endpoint, region, path_style, lock, .. } =
+            Location::parse("s3://b/k?endpoint=https%3A%2F%2Fh&region=r&path_style=off&lock=governance:7d")
+                .expect("an address")
         else {
             panic!("not S3")
         };
         assert_eq!((&*key, endpoint.as_deref(), region.as_deref()), ("k", Some("https://h"), Some("r")));
-        assert_eq!(path_style, Some(false));
+        assert_eq!((path_style, lock.map(|lock| lock.days)), (Some(false), Some(7)));
         assert!(Location::parse("s3://b/k?secret_key=geheim").is_err_and(|problem| {
             problem.message.contains("secret_key") && !problem.message.contains("geheim")
         }));

@@ -11,6 +11,7 @@ use undoo_core::Result;
 
 use crate::{
     access::{Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess},
+    lock::ObjectLock,
     meter::Bandwidth,
     options::Options,
     storage::Storage,
@@ -119,6 +120,8 @@ struct Written {
     region: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path_style: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    object_lock: Option<ObjectLock>,
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "access_key_id")]
     access_key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "secret_access_key")]
@@ -159,6 +162,7 @@ impl Written {
             endpoint: None,
             region: None,
             path_style: None,
+            object_lock: None,
             access_key: None,
             secret_key: None,
             session_token: None,
@@ -200,6 +204,7 @@ impl From<&Access> for Written {
                 endpoint: access.endpoint,
                 region: access.region,
                 path_style: access.path_style,
+                object_lock: access.lock,
                 access_key: Some(access.credentials.access_key_id),
                 secret_key: Some(access.credentials.secret_access_key),
                 session_token: access.credentials.session_token,
@@ -251,6 +256,7 @@ impl TryFrom<Written> for Access {
                 endpoint: written.endpoint,
                 region: written.region,
                 path_style: written.path_style,
+                lock: written.object_lock,
                 credentials: S3Credentials {
                     access_key_id: need(written.access_key, "access_key")?,
                     secret_access_key: need(written.secret_key, "secret_key")?,
@@ -310,6 +316,7 @@ mod tests {
                 endpoint: Some("http://127.0.0.1:1".into()),
                 region: None,
                 path_style: Some(true),
+                lock: Some("compliance:30d".parse().expect("a lock")),
                 credentials: S3Credentials {
                     access_key_id: "id".into(),
                     secret_access_key: "geheim".into(),

@@ -75,6 +75,25 @@ pub trait Storage: Send + Sync {
         Ok(None)
     }
 
+    /// Until when the provider refuses to remove an object; `None` where it would. S3 tells it to those with
+    /// the right `s3:GetObjectRetention` only. A legal hold, which has no end, counts as one of a thousand
+    /// years.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    async fn locked_until(&self, key: &str) -> Result<Option<SystemTime>> {
+        check_key(key)?;
+        Ok(None)
+    }
+
+    /// Whether backups can be locked as the storage's settings want it; `false` where they want nothing.
+    ///
+    /// # Errors
+    /// `object_lock_missing` where it cannot; when that cannot be found out.
+    async fn check_lock(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// What unfinished writing has left under `prefix`, also that of processes which are dead: multipart
     /// uploads, temporary files. A write that is going on is among them. MinIO answers only for a prefix
     /// that is the whole key.
@@ -125,9 +144,19 @@ pub fn backup_key(org: &str, env: &str, name: &str) -> Result<String> {
     Ok(format!("{}{name}", backup_prefix(org, env)))
 }
 
+/// What the keys of all backups begin with.
+pub const BACKUPS: &str = "backups/";
+
 /// What the keys of an environment's backups begin with; see [`backup_key`].
 pub fn backup_prefix(org: &str, env: &str) -> String {
-    format!("backups/{org}/{env}/")
+    format!("{BACKUPS}{org}/{env}/")
+}
+
+/// The three parts of a key that [`backup_key`] made, if it is one: organisation, environment, name.
+pub fn backup_parts(key: &str) -> Option<(&str, &str, &str)> {
+    let (org, rest) = key.strip_prefix(BACKUPS)?.split_once('/')?;
+    let (env, name) = rest.split_once('/')?;
+    [org, env, name].iter().all(|part| !part.contains('/') && is_plain(part)).then_some((org, env, name))
 }
 
 /// Refuses keys that would mean something else, or nothing, on one of the storages.
@@ -210,6 +239,10 @@ mod tests {
     #[test]
     fn a_key_is_made_of_three_parts_that_cannot_lead_elsewhere() {
         assert_eq!(backup_key("acme", "env-1", "b.zip").expect("a key"), "backups/acme/env-1/b.zip");
+        assert_eq!(backup_parts("backups/acme/env-1/b.zip"), Some(("acme", "env-1", "b.zip")));
+        for key in ["b.zip", "backups/acme/b.zip", "backups//e/n", "backups/o/e/n/x", "x/backups/o/e/n"] {
+            assert_eq!(backup_parts(key), None, "{key}");
+        }
         for (org, env, name) in [("", "e", "n"), ("o", "..", "n"), ("o", "e", "a/b"), ("o", "e", "a\n")] {
             assert_eq!(backup_key(org, env, name).expect_err(name).code, "invalid_key");
         }

@@ -26,6 +26,10 @@ pub const STRANGER: (&str, &str) = ("stranger", "stranger-secret");
 /// The bucket that is there. The filer has it under `/buckets/`.
 pub const BUCKET: &str = "backups";
 
+/// A bucket with Object Lock. Anybody may make it, since requests without a signature need no more than a
+/// socket.
+pub const LOCKED: &str = "locked";
+
 /// Ends the server by its process id as soon as no test process has wanted it for three seconds.
 const KEEPER: &str = r#"(
     trap '' INT HUP TERM
@@ -80,6 +84,9 @@ impl Weed {
         for _ in 0..3 {
             let (filer, s3) = launch(program.trim(), &folder);
             if is_ready(filer, s3, Duration::from_secs(30)) {
+                let lock = "x-amz-bucket-object-lock-enabled: true\r\n";
+                let made = request(s3, "PUT", &format!("/{LOCKED}"), lock, b"").unwrap();
+                assert!(is_success(&made), "a bucket with Object Lock: {made}");
                 std::fs::write(folder.join("ports"), format!("{filer} {s3}")).unwrap();
                 return Self { filer, s3, _alive: alive };
             }
@@ -93,7 +100,7 @@ impl Weed {
     /// # Panics
     /// When it is not written.
     pub fn put(&self, path: &str, content: &[u8]) {
-        let answer = request(self.filer, "PUT", &path.replace('%', "%25").replace(' ', "%20"), content);
+        let answer = request(self.filer, "PUT", &path.replace('%', "%25").replace(' ', "%20"), "", content);
         let answer = answer.unwrap_or_else(|error| panic!("PUT {path}: {error}"));
         assert!(is_success(&answer), "PUT {path}: {answer}");
     }
@@ -105,7 +112,8 @@ fn launch(program: &str, folder: &Path) -> (u16, u16) {
         |(id, secret): (&str, &str)| format!(r#"[{{"accessKey":"{id}","secretKey":"{secret}"}}]"#);
     let identities = format!(
         r#"{{"identities":[{{"name":"undoo","credentials":{},"actions":["Admin"]}},
-            {{"name":"stranger","credentials":{},"actions":["Read:other","List:other"]}}]}}"#,
+            {{"name":"stranger","credentials":{},"actions":["Read:other","List:other"]}},
+            {{"name":"anonymous","actions":["Admin:{LOCKED}"]}}]}}"#,
         credentials(KEY),
         credentials(STRANGER)
     );
@@ -138,8 +146,8 @@ fn is_ready(filer: u16, s3: u16, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     while Instant::now() < until {
         // The first write waits for a volume to be made.
-        if well(request(filer, "PUT", &format!("/buckets/{BUCKET}/warm"), b"x"))
-            && well(request(s3, "GET", "/healthz", b""))
+        if well(request(filer, "PUT", &format!("/buckets/{BUCKET}/warm"), "", b"x"))
+            && well(request(s3, "GET", "/healthz", "", b""))
         {
             return true;
         }
@@ -148,14 +156,15 @@ fn is_ready(filer: u16, s3: u16, patience: Duration) -> bool {
     false
 }
 
-/// One request over plain HTTP; answers the first line of the response.
-fn request(port: u16, method: &str, path: &str, content: &[u8]) -> io::Result<String> {
+/// One request over plain HTTP, with further headers that each end their line; answers the first line of
+/// the response.
+fn request(port: u16, method: &str, path: &str, headers: &str, content: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let length = content.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
     )?;
     stream.write_all(content)?;
     let mut answer = Vec::new();

@@ -53,6 +53,8 @@ pub enum Command {
     Release(OnTarget),
     /// Remove kept pairs whose undo window is over.
     Purge(Purge),
+    /// Remove old backups of a storage, by rules; show what goes, and why the others stay.
+    Prune(Prune),
     /// Look into a place where backups are kept.
     Storage(Storage),
     /// Carry out one order given as JSON on standard input. Started by undoo itself, in a container.
@@ -69,13 +71,25 @@ pub struct Inspect {
     /// A path, a folder, an http(s):// URL or an s3://BUCKET/KEY URL (a KEY ending in / is a folder).
     /// Credentials for S3 come from the AWS_* environment variables.
     pub backup: String,
+    /// What encrypted backups are read with.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// Print one JSON document instead of a page.
     #[arg(long)]
     pub json: bool,
 }
 
+/// What encrypted backups are read with.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KeyArgs {
+    /// File with an age key (as age-keygen writes it) that an encrypted backup is read with; may be given
+    /// several times.
+    #[arg(long = "identity", value_name = "FILE", env = "UNDOO_IDENTITY")]
+    pub identities: Vec<PathBuf>,
+}
+
 /// Where to work.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct TargetArgs {
     /// URL of a PostgreSQL server, for an Odoo without Docker. The database in it is the target. sslmode
     /// and sslrootcert are as in libpq.
@@ -123,6 +137,9 @@ pub struct OnTarget {
 pub struct Restore {
     /// A path, a folder, an http(s):// URL or an s3://BUCKET/KEY URL. Its layout is told by content.
     pub backup: String,
+    /// What encrypted backups are read with.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// docker:CONTAINER (an Odoo container) or compose:PROJECT.
     #[arg(long, value_name = "TARGET", required_unless_present = "database_url")]
     pub into: Option<String>,
@@ -214,6 +231,9 @@ pub struct Verify {
     /// Where to work, for a live system.
     #[command(flatten)]
     pub place: TargetArgs,
+    /// What encrypted backups are read with.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// Of a backup: how closely to look. [default: deep]
     #[arg(long, value_name = "LEVEL")]
     pub level: Option<VerifyLevel>,
@@ -243,6 +263,13 @@ pub struct Convert {
     /// The file to write. It must not be there yet.
     #[arg(value_name = "OUT")]
     pub to: PathBuf,
+    /// What encrypted backups are read with.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Encrypt to this public age key (age1…); may be given several times. Only Undoo and age can read the
+    /// result: Odoo's own database manager cannot load it.
+    #[arg(long, value_name = "KEY")]
+    pub encrypt_to: Vec<String>,
     /// The layout to write.  [default: oec for a backup of ours, ours for any other]
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<ConvertLayout>,
@@ -290,6 +317,10 @@ pub struct Backup {
     /// Which environment it is of. [default: the database's name]
     #[arg(long, value_name = "ENV")]
     pub env: Option<String>,
+    /// Encrypt to this public age key (age1…); may be given several times. Only Undoo and age can read the
+    /// result: Odoo's own database manager cannot load it. Its name ends in .zip.age then.
+    #[arg(long, value_name = "KEY")]
+    pub encrypt_to: Vec<String>,
     /// Leave the files out.
     #[arg(long)]
     pub database_only: bool,
@@ -355,6 +386,74 @@ pub struct Purge {
     pub restore: Option<String>,
 }
 
+/// `undoo prune`
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// The storage, as for `undoo storage test`. Only what is under backups/ORGANISATION/ENVIRONMENT/ is
+    /// looked at, each environment by itself, and only backups of Undoo's own are ever removed.
+    pub storage: String,
+    /// One organisation only.
+    #[arg(long, value_name = "ID")]
+    pub org: Option<String>,
+    /// One environment only.
+    #[arg(long, value_name = "ID")]
+    pub env: Option<String>,
+    /// Keep so many of the newest backups.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub keep_last: u32,
+    /// Keep the newest of each of so many days that have one; days, weeks, months and years are those of UTC.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub daily: u32,
+    /// The same of weeks, Monday to Sunday.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub weekly: u32,
+    /// The same of months.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub monthly: u32,
+    /// The same of years.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub yearly: u32,
+    /// Keep what is younger: hours (24h), days (7d) or weeks (2w).
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = hours)]
+    pub min_age: u32,
+    /// Keep what a restore on this target (docker:CONTAINER or compose:PROJECT) is reading; may be given
+    /// several times. A storage does not know who reads from it.
+    #[arg(long, value_name = "TARGET")]
+    pub target: Vec<String>,
+    /// Believe verifications that this public key has signed; those of this machine's own key always are.
+    #[arg(long, value_name = "KEY")]
+    pub trust_key: Vec<String>,
+    /// Accept a finding by its code; may be given several times.
+    #[arg(long, value_name = "CODE")]
+    pub accept: Vec<String>,
+    /// What encrypted backups are read with that no believed verification tells of.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Show what would go and what stays, with the reasons, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Answer yes to the question.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Print one JSON document instead of a page.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn hours(text: &str) -> Result<u32, String> {
+    let read = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let hours = match unit {
+            "h" => 1,
+            "d" => 24,
+            "w" => 7 * 24,
+            _ => return None,
+        };
+        number.parse::<u32>().ok()?.checked_mul(hours)
+    };
+    read().ok_or_else(|| "an age is a number and h, d or w, such as 24h or 7d".to_owned())
+}
+
 /// `undoo storage`
 #[derive(Debug, Args)]
 pub struct Storage {
@@ -373,7 +472,7 @@ pub enum StorageCommand {
 /// `undoo storage test`
 #[derive(Debug, Args)]
 pub struct StorageTest {
-    /// A folder, s3://BUCKET/PREFIX, r2://BUCKET/PREFIX?account=ID, b2://BUCKET/PREFIX?region=NAME,
+    /// A folder, s3://BUCKET/PREFIX (with ?lock=compliance:30d behind it, backups are locked), r2://BUCKET/PREFIX?account=ID, b2://BUCKET/PREFIX?region=NAME,
     /// minio://HOST:PORT/BUCKET/PREFIX, ftp://USER@HOST/PATH or sftp://USER@HOST/PATH (a PATH with two
     /// slashes before it begins at the root). Credentials come from the environment: AWS_ACCESS_KEY_ID
     /// and AWS_SECRET_ACCESS_KEY (or R2_..., B2_APPLICATION_KEY..., MINIO_...), FTP_PASSWORD,

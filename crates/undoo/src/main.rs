@@ -50,6 +50,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Report(report) => report.on.json,
         Command::Verify(verify) => verify.json,
         Command::Convert(convert) => convert.json,
+        Command::Prune(prune) => prune.json,
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         // Its report is the one document, also when a step failed.
         Command::Storage(_) => false,

@@ -1,4 +1,4 @@
-//! Signed reports: who restored what can be shown later, and a changed report shows that it was.
+//! This machine's key, with which reports, manifests and verifications are signed.
 //!
 //! The key belongs to the person or service that runs the command. It is made at first use, readable by
 //! its owner only, and never leaves the machine.
@@ -9,40 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-use undoo_core::{Kind, Problem, Result, Signer, signature};
-
-/// A report and the signature of its text.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Signed {
-    /// The report as JSON text: these very bytes are what is signed.
-    pub report: String,
-    /// Public half of the key, hexadecimal (Ed25519, RFC 8032).
-    pub public_key: String,
-    /// The signature, hexadecimal.
-    pub signature: String,
-}
-
-impl Signed {
-    /// Signs a report with this machine's key.
-    ///
-    /// # Errors
-    /// `Unavailable` when the key can be neither read nor made.
-    pub fn new(report: &impl Serialize) -> Result<Self> {
-        let report = serde_json::to_string(report).map_err(|error| {
-            Problem::new(Kind::Internal, "report", "the report could not be written", "please report this")
-                .caused_by(error)
-        })?;
-        let signer = signer()?;
-        let signature = signer.sign(report.as_bytes());
-        Ok(Self { report, public_key: signer.public_key(), signature })
-    }
-
-    /// Whether the report is what its key has signed.
-    pub fn holds(&self) -> bool {
-        signature::holds(&self.public_key, &self.signature, self.report.as_bytes())
-    }
-}
+use undoo_core::{Kind, Problem, Result, Signer};
 
 /// This machine's key, made at first use.
 ///
@@ -108,19 +75,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_a_changed_report_does_not_hold() {
+    fn a_key_is_made_once() {
         let folder = std::env::temp_dir().join(format!("undoo-key-{}", std::process::id()));
         let path = folder.join("signing.key");
         let first = seed(&path).expect("made");
         assert_eq!(first, seed(&path).expect("read"));
-        let signer = Signer::from_seed(&first);
-        let report = "{\"rows\":1}".to_owned();
-        let signature = signer.sign(report.as_bytes());
-        let public_key = signer.public_key();
-        let signed = Signed { report, public_key, signature };
-        assert!(signed.holds());
-        let changed = Signed { report: "{\"rows\":2}".into(), ..signed };
-        assert!(!changed.holds());
         fs::remove_dir_all(folder).expect("removed");
     }
 }

@@ -265,6 +265,7 @@ fn whatever_is_killed_or_breaks_off_leaves_no_backup_and_the_next_one_cleans() {
     remote.link.slow_down(0);
     let made = undoo.run_with(&words, &remote.variables()).ends(0).result();
     assert_eq!(made["verified"], true);
-    assert_eq!((remote.objects(), left()), (1, (0, 0)));
+    // The backup, and that it was read back.
+    assert_eq!((remote.objects(), left()), (2, (0, 0)));
     assert_eq!(live.leftovers(), [""; 0]);
 }

@@ -14,6 +14,7 @@ mod direct;
 mod holders;
 mod hostile;
 mod hostile_input;
+mod keep;
 mod layouts;
 mod memory;
 mod outgoing;

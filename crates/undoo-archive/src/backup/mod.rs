@@ -17,10 +17,10 @@ pub use crate::container::BackupInput;
 use crate::{
     container::{Container, Gunzip},
     dump::{DumpEvent, DumpFormat, DumpHeader, DumpStream, custom::CustomDump, plain::PlainDump},
-    error::innermost,
+    error::{innermost, problem_of},
     filestore::{FilestoreFile, FilestorePart, FilestoreTar},
     layout::{self, Layout},
-    manifest::Manifest,
+    manifest::{MAX_MANIFEST, Manifest},
     tar::TarReader,
 };
 
@@ -124,6 +124,18 @@ impl Backup {
         };
         let tar = TarReader::open(self.container.read(member)?, self.container.describe(member))?;
         Ok(FilestoreTar::new(tar))
+    }
+
+    /// The manifest's bytes, if there is one.
+    ///
+    /// # Errors
+    /// As [`Container::read`].
+    pub(crate) fn manifest_bytes(&self) -> Result<Option<Vec<u8>>> {
+        let Some(member) = self.manifest_member else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = self.container.read(member)?.take(MAX_MANIFEST).read_to_end(&mut bytes);
+        read.map_err(problem_of)?;
+        Ok(Some(bytes))
     }
 
     pub(crate) fn dump_bytes(&self, part: &DatabasePart) -> Result<Box<dyn Read + Send>> {

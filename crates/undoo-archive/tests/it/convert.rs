@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Write, process::Command};
 use flate2::{Compression, write::GzEncoder};
 use undoo_archive::{
     Backup,
-    convert::{to_oec, to_undoo},
+    convert::{stream_database, stream_filestore, to_oec, to_undoo},
     filestore::FilestorePart,
     layout::Layout,
     manifest::ours::SignatureState,
@@ -162,4 +162,44 @@ fn the_filestores_folder_needs_a_name_and_takes_no_path() {
         count += 1;
     }
     assert_eq!(count, files().len());
+}
+
+#[test]
+fn the_parts_by_themselves_are_the_dump_and_a_tar_that_is_the_same_each_time() {
+    let (bytes, text) = ours();
+    let backup = open(&bytes);
+    assert!(stream_database(&backup, Vec::new()).unwrap() == text);
+    let tar = stream_filestore(&backup, Vec::new(), 1, None).unwrap();
+    assert!(stream_filestore(&open(&bytes), Vec::new(), 3, None).unwrap() == tar);
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("filestore.tar.gz"), &tar).unwrap();
+    let run = |words: &[&str]| {
+        let output = Command::new(words[0]).args(&words[1..]).current_dir(&folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = run(&["tar", "-tvzf", "filestore.tar.gz", "--full-time", "--utc"]);
+    let names: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.starts_with('-'))
+        .filter_map(|line| line.split(' ').next_back())
+        .collect();
+    assert_eq!(names.len(), files().len());
+    assert!(names.is_sorted() && names.iter().all(|name| name.starts_with("acme/")), "{names:?}");
+    assert!(
+        listed.lines().all(|line| line.contains(" root/root ") && line.contains(" 2026-11-22 12:37:21 "))
+    );
+    run(&["tar", "-xzf", "filestore.tar.gz"]);
+    for (hash, content) in files() {
+        let hash = hex::encode(hash);
+        let path = folder.path().join("acme").join(&hash[..2]).join(&hash);
+        assert!(std::fs::read(path).unwrap() == content);
+    }
+}
+
+#[test]
+fn a_part_that_is_not_there_cannot_be_had_by_itself() {
+    let dump = open_zip(&[("dump.sql", &dump(&[10], &[]))]).unwrap();
+    assert_eq!(stream_filestore(&dump, Vec::new(), 1, Some("acme")).unwrap_err().code, "no_filestore");
 }

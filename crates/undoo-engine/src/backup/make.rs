@@ -30,6 +30,7 @@ use super::{
     snapshot::{Dead, Snapshot},
 };
 use crate::{
+    encryption::{Identities, Outgoing},
     home::{Home, at},
     order::{Answer, Phase},
     source,
@@ -88,9 +89,9 @@ impl Maker {
         let written = self.write(&*storage, &mut snapshot);
         let forget = written.is_ok() || tidy.clear(&object.key);
         let ended = snapshot.end(forget);
-        let (undoo, stat) = written?;
+        let (undoo, stat, keys) = written?;
         ended?;
-        match self.read_back(&*storage) {
+        match self.read_back(&*storage, &keys) {
             Ok(()) => Ok(made(&self.work, undoo, &stat, began.elapsed())),
             // Nobody has said that anything is wrong with it.
             Err(problem) if !problem.is_permanent() => Err(unverified(&self.work, &problem)),
@@ -101,13 +102,13 @@ impl Maker {
         }
     }
 
-    fn write(&self, storage: &dyn Storage, snapshot: &mut Snapshot) -> Result<(Undoo, Stat)> {
+    fn write(&self, storage: &dyn Storage, snapshot: &mut Snapshot) -> Result<(Undoo, Stat, Identities)> {
         let moment = self.hold(snapshot)?;
         let expected = moment.facts.bytes.saturating_add(snapshot.size().1);
         let upload = storage.write(&self.work.object.key, Some(expected))?;
         let mut upload = BlockingUpload::new(self.runtime.clone(), upload);
         match self.fill(&mut upload, snapshot, moment) {
-            Ok(undoo) => Ok((undoo, upload.finish()?)),
+            Ok((undoo, keys)) => Ok((undoo, upload.finish()?, keys)),
             Err(problem) => {
                 if let Err(left) = upload.abort() {
                     tracing::warn!(%left, "what was sent of a backup could not be removed");
@@ -138,11 +139,19 @@ impl Maker {
         Ok(moment)
     }
 
-    fn fill(&self, upload: &mut BlockingUpload, snapshot: &Snapshot, moment: Moment) -> Result<Undoo> {
+    /// Writes it; answers what was written, and what reads it back if it is encrypted.
+    fn fill(
+        &self,
+        upload: &mut BlockingUpload,
+        snapshot: &Snapshot,
+        moment: Moment,
+    ) -> Result<(Undoo, Identities)> {
         let work = &self.work;
         let settings =
             Settings { level: work.level, threads: work.threads.max(1), created_at: work.created_at };
-        let mut writer = BackupWriter::new(upload, settings)?;
+        let mut out = Outgoing::new(upload, &work.recipients)?;
+        let keys = out.read_back();
+        let mut writer = BackupWriter::new(&mut out, settings)?;
 
         self.phase(Phase::Dump);
         let program = dump::program(moment.facts.major, work.pg_dump.as_deref())?;
@@ -172,7 +181,9 @@ impl Maker {
             }
         }
         let description = self.describe(&facts, addons, snapshot);
-        Ok(writer.finish(description, Some(&Asking(self)))?.1)
+        let (_, undoo) = writer.finish(description, Some(&Asking(self)))?;
+        out.finish()?;
+        Ok((undoo, keys))
     }
 
     fn describe(&self, facts: &Facts, addons: Addons, snapshot: &Snapshot) -> Description {
@@ -220,11 +231,11 @@ impl Maker {
     }
 
     /// Reads the backup where it lies now, and holds it against what its manifest says.
-    fn read_back(&self, storage: &dyn Storage) -> Result<()> {
+    fn read_back(&self, storage: &dyn Storage, keys: &Identities) -> Result<()> {
         self.phase(Phase::ReadBack);
         let key = &self.work.object.key;
         let object = self.runtime.block_on(storage.open(key))?;
-        let backup = source::of_object(self.runtime.clone(), object, key)?;
+        let backup = source::of_object(self.runtime.clone(), object, key, keys)?;
         let (cancel, events) = (self.cancel.clone(), self.events.clone());
         let told = Mutex::new(None);
         let progress = move |done, total| {

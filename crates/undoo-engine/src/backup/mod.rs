@@ -24,7 +24,10 @@ use undoo_storage::{CancellationToken, StorageOrder};
 pub use addons::AddonsFolder;
 pub use snapshot::Destination;
 
-use crate::order::{Answer, Audience, Target};
+use crate::{
+    encryption::Recipients,
+    order::{Answer, Audience, Target},
+};
 
 /// Who backs up what to where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +42,9 @@ pub struct Assignment {
     pub storage: StorageOrder,
     /// What the backup becomes there. The place is the storage's address as the person sees it.
     pub object: Destination,
+    /// Whom it is encrypted to.
+    #[serde(default)]
+    pub recipients: Recipients,
     /// Whether the files are left out.
     pub database_only: bool,
     /// Compression, from 1 to 9; 0 stores everything as it is.

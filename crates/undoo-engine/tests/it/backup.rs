@@ -17,6 +17,7 @@ use undoo_archive::{
 use undoo_core::{BackupId, RestoreId, Signer};
 use undoo_engine::{
     backup::{Assignment, Destination, Made, Unsigned},
+    encryption::Recipients,
     lock::{Locked, Work},
     order::{Answer, Failure, Phase},
     orders::{Order, Session},
@@ -47,6 +48,7 @@ fn work(world: &World<'_>) -> Assignment {
         target,
         storage: StorageOrder(Access::Local { path: store(world) }),
         object: Destination { place: "the store/".into(), key: format!("{FOLDER}/{id}.zip") },
+        recipients: Recipients::default(),
         database_only: false,
         level: 0,
         threads: 2,

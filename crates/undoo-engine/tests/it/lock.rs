@@ -9,6 +9,7 @@ use undoo_engine::{
     orders::{Order, Session},
     record::State,
     restore::Assignment,
+    source::BackupOrder,
 };
 use undoo_storage::{Access, StorageOrder};
 
@@ -21,7 +22,7 @@ use crate::{
 };
 
 fn stage_order(world: &World<'_>, work: &Assignment) -> Order {
-    let backup = StorageOrder(Access::Local { path: world.backup() });
+    let backup = BackupOrder::from(StorageOrder(Access::Local { path: world.backup() }));
     Order::Stage { backup, name: "acme.zip".into(), work: work.clone() }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod backup;
+mod catalog;
 mod crashes;
 mod cutover;
 mod fidelity;

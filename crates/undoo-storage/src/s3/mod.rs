@@ -17,7 +17,7 @@ use reqsign_aws_v4::{Credential, RequestSigner};
 use reqsign_core::{Context, SignRequest, time::Timestamp};
 use reqwest::{
     Method, StatusCode, Url,
-    header::{CONTENT_LENGTH, DATE, ETAG, HOST, HeaderMap, LAST_MODIFIED},
+    header::{CONTENT_LENGTH, DATE, ETAG, HOST, HeaderMap, HeaderName, LAST_MODIFIED},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -29,6 +29,7 @@ use crate::{
     fault::{Cause, Doing, Fault},
     folder::{Entry, LIST_LIMIT, too_many_entries},
     http_source::HttpSource,
+    lock::{ObjectLock, RETAIN_UNTIL},
     object::Object,
     options::Options,
     resume::{Source, Version, retrying},
@@ -39,6 +40,7 @@ use crate::{
 /// What is left as it is in a path and in a query, so that what is signed is what is sent:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const LEGAL_HOLD: HeaderName = HeaderName::from_static("x-amz-object-lock-legal-hold");
 const PATH: &AsciiSet = &PART.remove(b'/');
 
 /// Signs requests with a key.
@@ -91,8 +93,12 @@ pub(crate) struct S3Storage {
     prefix: String,
     place: String,
     provider: Provider,
+    lock: Option<ObjectLock>,
     options: Options,
 }
+
+/// A legal hold has no end.
+const HOLD: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 impl S3Storage {
     /// The part of the bucket under `prefix`, which is empty or ends in a slash; `place` is its address.
@@ -113,6 +119,7 @@ impl S3Storage {
             prefix,
             place,
             provider: access.provider,
+            lock: access.lock,
             options: options.clone(),
         })
     }
@@ -315,6 +322,34 @@ impl Storage for S3Storage {
         check_key(key)?;
         let signed = self.signer.presign(&self.url(key, &[]), expires).await;
         signed.map(Some).map_err(|fault| fault.into_problem(Doing::Read, &self.place_of(key)))
+    }
+
+    async fn locked_until(&self, key: &str) -> Result<Option<SystemTime>> {
+        check_key(key)?;
+        let place = self.place_of(key);
+        let request = || self.send(Method::HEAD, self.url(key, &[]));
+        let answer = retrying(&self.client.seen, &place, &self.options, request).await;
+        let answer = answer.map_err(|fault| fault.into_problem(Doing::Read, &place))?;
+        if text(answer.headers(), LEGAL_HOLD).is_some_and(|hold| hold == "ON") {
+            return Ok(Some(SystemTime::now() + HOLD));
+        }
+        let until = text(answer.headers(), RETAIN_UNTIL).and_then(|until| until.parse::<Timestamp>().ok());
+        Ok(until.map(|until| until.as_system_time()))
+    }
+
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectLockConfiguration.html>
+    async fn check_lock(&self) -> Result<bool> {
+        if self.lock.is_none() {
+            return Ok(false);
+        }
+        let request = || self.send(Method::GET, self.bucket_url(&[("object-lock", "")]));
+        let answer = retrying(&self.client.seen, &self.place, &self.options, request).await;
+        // A bucket without a configuration is not missing, and neither is a server's whole Object Lock.
+        let answer = answer.map_err(|fault| match fault.cause {
+            Cause::ObjectMissing | Cause::Unexpected { .. } => Fault { cause: Cause::NoObjectLock, ..fault },
+            _ => fault,
+        });
+        answer.map(|_| true).map_err(|fault| fault.into_problem(Doing::Write, &self.place))
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {

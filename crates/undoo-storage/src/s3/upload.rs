@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use reqwest::{
-    Method, Url,
+    Method,
     header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue},
 };
 use serde::Deserialize;
@@ -26,7 +26,7 @@ use crate::{
     client::text,
     fault::{Cause, Fault},
     resume::Source,
-    storage::Stat,
+    storage::{BACKUPS, Stat},
     upload::{Part, Plan, Sink},
 };
 
@@ -72,13 +72,30 @@ impl S3Upload {
         self.state().id.clone().ok_or_else(|| Fault::unexpected("the upload was not begun"))
     }
 
-    async fn put_content(&self, url: Url, content: Bytes) -> Result<reqwest::Response, Fault> {
-        let mut request = reqwest::Request::new(Method::PUT, url);
+    async fn put_content(
+        &self,
+        mut request: reqwest::Request,
+        content: Bytes,
+    ) -> Result<reqwest::Response, Fault> {
         let sum = STANDARD.encode(Md5::digest(&content));
         let sum = HeaderValue::from_str(&sum).map_err(|_| Fault::unexpected("Base64 is a header value"))?;
         request.headers_mut().insert(CONTENT_MD5, sum);
         self.storage.signer.sign(&mut request).await?;
         accepted(self.storage.client.upload(request, content).await?).await
+    }
+
+    /// Adds the lock to the request that makes the object, if it is a backup and there is one.
+    fn lock(&self, request: &mut reqwest::Request) -> Result<(), Fault> {
+        let Some(lock) = self.storage.lock.filter(|_| self.key.starts_with(BACKUPS)) else { return Ok(()) };
+        lock.apply(request.headers_mut(), SystemTime::now())
+    }
+
+    /// What a refusal of the request that makes the object means.
+    fn refused(&self, fault: Fault) -> Fault {
+        // AWS and its like answer so where a bucket has no Object Lock.
+        let unlockable =
+            self.storage.lock.is_some() && fault.detail.starts_with("status 400, InvalidRequest");
+        if unlockable { Fault { cause: Cause::NoObjectLock, ..fault } } else { fault }
     }
 
     /// Whether the object is there although the answer that said so was lost.
@@ -102,8 +119,10 @@ impl Sink for S3Upload {
         let mut request =
             reqwest::Request::new(Method::POST, self.storage.url(&self.key, &[("uploads", "")]));
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        self.lock(&mut request)?;
         self.storage.signer.sign(&mut request).await?;
-        let answer = accepted(self.storage.client.send(request).await?).await?;
+        let answer = accepted(self.storage.client.send(request).await?).await;
+        let answer = answer.map_err(|fault| self.refused(fault))?;
         let started = server_time(&answer);
         let begun: InitiateMultipartUploadResult = parsed(&self.storage.client.text(answer).await?)?;
         let mut state = self.state();
@@ -114,7 +133,8 @@ impl Sink for S3Upload {
     async fn put(&self, part: Part) -> Result<(), Fault> {
         let (id, number) = (self.id()?, part.number + 1);
         let query = [("partNumber", &*number.to_string()), ("uploadId", &*id)];
-        let answer = self.put_content(self.storage.url(&self.key, &query), part.content).await?;
+        let request = reqwest::Request::new(Method::PUT, self.storage.url(&self.key, &query));
+        let answer = self.put_content(request, part.content).await?;
         let tag = text(answer.headers(), ETAG);
         let tag = tag.ok_or_else(|| Fault::unexpected("the server gave no tag for a part"))?;
         self.state().parts.insert(number, tag);
@@ -158,9 +178,12 @@ impl Sink for S3Upload {
 
     async fn put_whole(&self, content: Bytes) -> Option<Result<Stat, Fault>> {
         let size = content.len() as u64;
-        let url = self.storage.url(&self.key, &[]);
-        let put = self.put_content(url, content).await;
-        Some(put.map(|answer| Stat { size, version: text(answer.headers(), ETAG), modified: None }))
+        let mut request = reqwest::Request::new(Method::PUT, self.storage.url(&self.key, &[]));
+        let put = async {
+            self.lock(&mut request)?;
+            self.put_content(request, content).await.map_err(|fault| self.refused(fault))
+        };
+        Some(put.await.map(|answer| Stat { size, version: text(answer.headers(), ETAG), modified: None }))
     }
 
     async fn abort(&self) -> Result<(), Fault> {

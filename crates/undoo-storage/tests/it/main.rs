@@ -5,6 +5,7 @@ mod blocking;
 mod causes;
 mod faults;
 mod local;
+mod lock;
 mod proxy;
 mod refusals;
 mod servers;

@@ -1,8 +1,8 @@
 //! Ways to the real SeaweedFS server that all tests share.
 
 use undoo_storage::{Access, HttpAccess, Provider, S3Access, S3Credentials};
-pub(crate) use undoo_testing::weed::{BUCKET, Weed};
-use undoo_testing::weed::{KEY, STRANGER};
+use undoo_testing::weed::STRANGER;
+pub(crate) use undoo_testing::weed::{BUCKET, KEY, LOCKED, Weed};
 
 /// The server, started at the first call.
 pub(crate) async fn weed() -> &'static Weed {
@@ -29,6 +29,7 @@ pub(crate) fn s3_with(port: u16, key: &str, (id, secret): (&str, &str)) -> S3Acc
     S3Access {
         provider: Provider::Aws,
         path_style: None,
+        lock: None,
         bucket: BUCKET.into(),
         key: key.into(),
         endpoint: Some(format!("http://127.0.0.1:{port}")),

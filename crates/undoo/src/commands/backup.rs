@@ -7,17 +7,24 @@ use std::{fs, path::Path, thread};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use undoo_archive::manifest::ours;
-use undoo_core::{BackupId, Kind, Problem, Result, Signer};
+use undoo_archive::{manifest::ours, verify::Level};
+use undoo_core::{BackupId, Finding, Kind, Problem, Result, Signer};
 use undoo_engine::{
     backup::{AddonsFolder, Assignment, Destination, Made, Unsigned},
+    catalog::{self, Verification, keep_verification},
+    encryption::{self, Recipients},
     order::Failure,
     orders::Order,
 };
 use undoo_storage::{Access, Location, Options, StorageOrder, backup_key};
 
 use super::bytes;
-use crate::{cli::Backup, place::Place, signature, ui::Ui};
+use crate::{
+    cli::Backup,
+    place::Place,
+    signature,
+    ui::{self, Ui},
+};
 
 /// What a program is told at the end.
 #[derive(Serialize)]
@@ -28,10 +35,13 @@ struct Done<'a> {
     key: &'a str,
     #[serde(flatten)]
     made: &'a Made,
+    /// What there is to say of where it is, and of who can read it.
+    findings: &'a [Finding],
 }
 
 pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     let storage = storage(&arguments.to)?;
+    let recipients = Recipients::parse(&arguments.encrypt_to)?;
     let signer = signature::signer()?;
     let place = Place::find(arguments.target.as_deref(), &arguments.place).await?;
     place.remove_ended().await?;
@@ -40,7 +50,9 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     addons.extend(arguments.addons.iter().map(|path| folder(path)));
     let (id, created_at) = (BackupId::generate(), Timestamp::now());
     let env = arguments.env.clone().unwrap_or_else(|| plain(&target.database));
-    let name = format!("{}_{}.zip", plain(&target.database), created_at.strftime("%Y-%m-%d_%H-%M-%S"));
+    let begun = created_at.strftime("%Y-%m-%d_%H-%M-%S");
+    let age = if recipients.is_empty() { "" } else { ".age" };
+    let name = format!("{}_{begun}.zip{age}", plain(&target.database));
     let key = backup_key(&arguments.org, &env, &name)?;
     if let Access::Local { path } = &storage {
         // In a mover the folders would become root's.
@@ -49,12 +61,15 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         fs::create_dir_all(folder).map_err(|error| not_made(folder, error))?;
     }
     environment.id = Some(env);
+    let mut findings = Vec::from_iter(storage.on_this_server());
+    findings.extend((!recipients.is_empty()).then(encryption::finding));
     let object = Destination { place: storage.storage(&Options::default())?.place().to_owned(), key };
     let work = Assignment {
         id,
         created_at,
         target,
-        storage: StorageOrder(storage),
+        storage: StorageOrder(storage.clone()),
+        recipients,
         object,
         database_only: arguments.database_only,
         level: arguments.level,
@@ -70,22 +85,51 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     };
     let made = make(&place, work, &signer, ui).await;
     let closed = place.close().await;
-    let made = made?;
+    let (made, signature) = made?;
     closed?;
     ui.settle();
+    if made.verified {
+        keep(&storage, &made, created_at, signature, &signer).await;
+    }
     let address = address(&arguments.to, &made.object.key);
     if ui.is_json() {
-        return ui.done(&Done { address: &address, key: &made.object.key, made: &made });
+        return ui.done(&Done { address: &address, key: &made.object.key, made: &made, findings: &findings });
     }
     page(&address, &made);
+    for finding in &findings {
+        println!("{}", ui::finding_lines(finding));
+    }
     Ok(())
 }
 
-async fn make(place: &Place, work: Assignment, signer: &Signer, ui: &Ui) -> Result<Made, Failure> {
+/// Keeps beside the backup that it was read back, for `undoo prune`. The backup stands whether this works or
+/// not.
+async fn keep(storage: &Access, made: &Made, created_at: Timestamp, signature: String, signer: &Signer) {
+    let verification = Verification {
+        format: catalog::FORMAT,
+        backup_id: made.id,
+        created_at,
+        bytes: made.bytes,
+        signature: Some(signature),
+        level: Level::Checksums,
+        verified_at: Timestamp::now(),
+    };
+    let kept = async {
+        let storage = storage.storage(&Options::default())?;
+        keep_verification(&*storage, &made.object.key, &verification, signer).await
+    };
+    if let Err(problem) = kept.await {
+        eprintln!("  that it was read back was not kept beside it: {problem}");
+    }
+}
+
+/// Answers what was made, and the signature of its manifest.
+async fn make(place: &Place, work: Assignment, signer: &Signer, ui: &Ui) -> Result<(Made, String), Failure> {
     let id = work.id;
     let unsigned: Unsigned = place.order(Order::Backup { work: Box::new(work) }, ui).await?;
     let signature = sign(&unsigned.text, id, signer)?;
-    place.order(Order::Seal { id, signature }, ui).await
+    let made: Made = place.order(Order::Seal { id, signature: signature.clone() }, ui).await?;
+    Ok((made, signature))
 }
 
 /// Signs a manifest of this very backup, and nothing else.

@@ -21,20 +21,23 @@ use undoo_archive::{
     write::Settings,
 };
 use undoo_core::{Kind, Problem, Result};
-use undoo_engine::{order::Failure, source};
+use undoo_engine::{
+    encryption::{Outgoing, Recipients},
+    order::Failure,
+};
 
 use super::{bytes, print_json};
 use crate::{
     cli::{Convert, ConvertLayout},
-    docker,
     interrupt::{cancelled, interrupted},
     signature,
     ui::Ui,
 };
 
 pub(super) async fn run(arguments: &Convert, ui: &Ui) -> Result<(), Failure> {
-    let backup =
-        source::open(&docker::storage(&arguments.from)?.0, &undoo_storage::Options::default()).await?;
+    let recipients = Recipients::parse(&arguments.encrypt_to)?;
+    let order = super::backup(&arguments.from, &arguments.keys)?;
+    let backup = order.open(&undoo_storage::Options::default()).await?;
     let ours = backup.manifest.as_ref().is_some_and(|manifest| manifest.undoo.is_some());
     let layout = arguments.layout.unwrap_or(if ours { ConvertLayout::Oec } else { ConvertLayout::Undoo });
     let threads =
@@ -44,7 +47,7 @@ pub(super) async fn run(arguments: &Convert, ui: &Ui) -> Result<(), Failure> {
     let (to, database) = (arguments.to.clone(), arguments.database.clone());
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
-    let work = move || write(&backup, layout, settings, database.as_deref(), &to, &stopped);
+    let work = move || write(&backup, layout, settings, database.as_deref(), &recipients, &to, &stopped);
     let mut work = tokio::task::spawn_blocking(work);
     let done = tokio::select! {
         done = &mut work => done,
@@ -78,6 +81,7 @@ fn write(
     layout: ConvertLayout,
     settings: Settings,
     database: Option<&str>,
+    recipients: &Recipients,
     to: &Path,
     stop: &AtomicBool,
 ) -> Result<(Converted, u64)> {
@@ -91,13 +95,18 @@ fn write(
     }
     let partial = Partial::create(to)?;
     let out = BufWriter::with_capacity(1 << 20, Stoppable { file: &partial.file, stop });
-    let converted = match layout {
-        ConvertLayout::Oec => convert::to_oec(backup, out, &settings, database)?.1,
+    let out = Outgoing::new(out, recipients)?;
+    let (out, converted) = match layout {
+        ConvertLayout::Oec => convert::to_oec(backup, out, &settings, database)?,
         ConvertLayout::Undoo => {
             let signer = signature::signer()?;
-            convert::to_undoo(backup, out, settings, env!("CARGO_PKG_VERSION"), Some(&signer))?.2
+            let version = env!("CARGO_PKG_VERSION");
+            let (out, _, converted) = convert::to_undoo(backup, out, settings, version, Some(&signer))?;
+            (out, converted)
         }
     };
+    let flushed = out.finish()?.flush();
+    flushed.map_err(|error| error.downcast().unwrap_or_else(|error| unwritable(to, error)))?;
     let size = partial.settle(to)?;
     Ok((converted, size))
 }
@@ -205,8 +214,9 @@ mod tests {
         fs::create_dir_all(&folder).expect("made");
         let to = folder.join("b.zip");
         let names = || fs::read_dir(&folder).expect("read").count();
+        let (plain, stop) = (Recipients::default(), AtomicBool::new);
         let convert =
-            |stop| write(&backup(), ConvertLayout::Oec, settings(), None, &to, &AtomicBool::new(stop));
+            |stopped| write(&backup(), ConvertLayout::Oec, settings(), None, &plain, &to, &stop(stopped));
         assert_eq!(convert(true).expect_err("interrupted").kind, Kind::Cancelled);
         assert_eq!(names(), 0);
         let (_, size) = convert(false).expect("converted");

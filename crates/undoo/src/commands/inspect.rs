@@ -2,20 +2,22 @@
 
 use undoo_archive::backup::{Inspection, inspect};
 use undoo_core::{Kind, Problem, word};
-use undoo_engine::{order::Failure, source};
+use undoo_engine::order::Failure;
 use undoo_storage::{Meter, Options};
 
 use super::{bytes, print_json};
-use crate::{cli::Inspect, docker, ui};
+use crate::{cli::Inspect, ui};
 
 pub(super) async fn run(arguments: &Inspect) -> Result<(), Failure> {
     let meter = Meter::default();
     let options = Options { meter: meter.clone(), ..Options::default() };
-    let backup = source::open(&docker::storage(&arguments.backup)?.0, &options).await?;
-    let inspection = tokio::task::spawn_blocking(move || inspect(&backup)).await.map_err(|error| {
+    let order = super::backup(&arguments.backup, &arguments.keys)?;
+    let backup = order.open(&options).await?;
+    let mut inspection = tokio::task::spawn_blocking(move || inspect(&backup)).await.map_err(|error| {
         Problem::new(Kind::Internal, "inspect", "the inspection broke down", "please report this")
             .caused_by(error)
     })??;
+    inspection.findings.extend(order.storage.0.on_this_server());
     if arguments.json {
         return print_json(&inspection);
     }

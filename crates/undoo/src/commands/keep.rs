@@ -1,7 +1,7 @@
 //! `undoo list`, `release` and `purge`: what restores have left on a target.
 
 use comfy_table::{Table, presets};
-use undoo_core::{Kind, Problem, RestoreId};
+use undoo_core::{Kind, Problem, RestoreId, Signed};
 use undoo_engine::{
     order::Failure,
     orders::{Listed, Order},
@@ -12,7 +12,6 @@ use super::print_json;
 use crate::{
     cli::{OnTarget, Purge, Report},
     place::Place,
-    signature::Signed,
     ui::Ui,
 };
 

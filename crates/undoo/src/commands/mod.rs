@@ -4,6 +4,7 @@ mod backup;
 mod convert;
 mod inspect;
 mod keep;
+mod prune;
 mod restore;
 mod storage;
 mod undo;
@@ -11,10 +12,15 @@ mod verify;
 
 use std::io::{IsTerminal, Write};
 
-use undoo_core::{Kind, Problem};
-use undoo_engine::order::Failure;
+use undoo_core::{Kind, Problem, Result};
+use undoo_engine::{encryption::Identities, order::Failure, source::BackupOrder};
 
-use crate::{cli::Command, interrupt::interrupted, ui::Ui};
+use crate::{
+    cli::{Command, KeyArgs},
+    docker,
+    interrupt::interrupted,
+    ui::Ui,
+};
 
 /// Runs a command.
 ///
@@ -33,9 +39,25 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Release(arguments) => keep::release(&arguments, ui).await,
         Command::Report(arguments) => keep::report(&arguments, ui).await,
         Command::Purge(arguments) => keep::purge(&arguments, ui).await,
+        Command::Prune(arguments) => prune::run(&arguments, ui).await,
         Command::Storage(arguments) => storage::run(&arguments).await,
         // Dispatched before: they have no person to talk to.
         Command::Mover | Command::CutoverAgent => Ok(()),
+    }
+}
+
+/// A backup by its address, with the credentials of this process's environment and the keys that were given.
+///
+/// # Errors
+/// Those of the address, of the credentials and of the keys.
+fn backup(address: &str, keys: &KeyArgs) -> Result<BackupOrder> {
+    Ok(BackupOrder { storage: docker::storage(address)?, identities: keys.read()? })
+}
+
+impl KeyArgs {
+    /// The keys themselves.
+    fn read(&self) -> Result<Identities> {
+        Identities::read(&self.identities)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::json;
-use undoo_core::{Finding, RestoreId, Result, Side};
+use undoo_core::{Finding, RestoreId, Result, Side, Signed};
 use undoo_engine::{
     health::Answered,
     order::{self, Answer, Audience, Failure, Parts, Phase},
@@ -17,9 +17,8 @@ use undoo_engine::{
 use super::{bytes, can_confirm, confirm};
 use crate::{
     cli::{Intent, Restore, Strategy},
-    docker,
     place::{Cutover, Place},
-    signature::Signed,
+    signature,
     ui::{self, Ui},
 };
 
@@ -76,7 +75,8 @@ async fn run_on(arguments: &Restore, place: &Place, began: Instant, ui: &Ui) -> 
 /// was; the database is dropped by the order that stages.
 async fn make_room(arguments: &Restore, place: &Place, work: &Assignment, ui: &Ui) -> Result<bool, Failure> {
     let database = &place.target().database;
-    let order = Order::Plan { backup: docker::storage(&arguments.backup)?, work: work.clone() };
+    let order =
+        Order::Plan { backup: super::backup(&arguments.backup, &arguments.keys)?, work: work.clone() };
     let plan: Plan = place.order(order, ui).await?;
     if let Some(failure) = Failure::of(&plan.findings, &work.options.accept) {
         return Err(failure);
@@ -138,8 +138,9 @@ async fn stage_and_finish(
     ui: &Ui,
 ) -> Result<(Report, End), (Failure, Reached)> {
     let staging = |failure: Failure| (failure, Reached::Staging);
-    let backup = docker::storage(&arguments.backup).map_err(|problem| staging(problem.into()))?;
-    let name = backup.0.location().to_string();
+    let backup =
+        super::backup(&arguments.backup, &arguments.keys).map_err(|problem| staging(problem.into()))?;
+    let name = backup.storage.0.location().to_string();
     let dead = place.dead().await.map_err(staging)?;
     let order = Order::Stage { backup, name, work: work.clone() };
     let report: Report = match place.order(order, ui).await {
@@ -171,7 +172,7 @@ async fn stage_and_finish(
 /// Signs the report and stores it on the target. The restore stands whether this works or not.
 async fn keep_report(place: &Place, work: &Assignment, result: &serde_json::Value, ui: &Ui) {
     let keep = async {
-        let report = serde_json::to_value(Signed::new(result)?).unwrap_or_default();
+        let report = serde_json::to_value(Signed::new(result, &signature::signer()?)?).unwrap_or_default();
         let order = Order::KeepReport { target: place.target().clone(), id: work.id, report };
         place.order::<()>(order, &Ui::quiet()).await
     };
@@ -222,8 +223,9 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
 
 async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
     let accepted = work.options.accept.clone();
-    let plan: Plan =
-        place.order(Order::Plan { backup: docker::storage(&arguments.backup)?, work }, ui).await?;
+    let plan: Plan = place
+        .order(Order::Plan { backup: super::backup(&arguments.backup, &arguments.keys)?, work }, ui)
+        .await?;
     ui.settle();
     if ui.is_json() {
         ui.done(&plan)?;
@@ -446,7 +448,7 @@ fn notes(found: &[Finding], planned: &[Finding]) {
 }
 
 async fn files_only(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
-    let backup = docker::storage(&arguments.backup)?;
+    let backup = super::backup(&arguments.backup, &arguments.keys)?;
     let added: undoo_engine::files::Added = place.order(Order::AddFiles { backup, work }, ui).await?;
     ui.settle();
     if ui.is_json() {

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use undoo_archive::verify::{self, Level, Options, Progress, Report};
+use undoo_archive::{
+    Backup,
+    verify::{self, Level, Options, Progress, Report},
+};
 use undoo_core::{Kind, Problem, word};
 use undoo_engine::{
     attachments::Reconciliation,
+    catalog::{Verification, keep_verification},
     order::{Answer, Audience, Failure, Phase},
     orders::Order,
-    source,
+    source::BackupOrder,
 };
 
 use super::{bytes, print_json};
 use crate::{
     cli::{Verify, VerifyLevel},
-    docker,
     place::Place,
+    signature,
     ui::{self, Ui},
 };
 
@@ -32,7 +36,8 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         VerifyLevel::Checksums => Level::Checksums,
         VerifyLevel::Deep => Level::Deep,
     };
-    let backup = source::open(&docker::storage(name)?.0, &undoo_storage::Options::default()).await?;
+    let order = super::backup(name, &arguments.keys)?;
+    let backup = order.open(&undoo_storage::Options::default()).await?;
     // A program gets the report and nothing else.
     let quiet = Ui::quiet();
     let shown = if arguments.json { &quiet } else { ui };
@@ -44,7 +49,8 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         Ok(())
     });
     let options = Options { level, jobs: arguments.jobs };
-    let work = tokio::task::spawn_blocking(move || verify::verify(&backup, &options, progress));
+    let read = Arc::clone(&backup);
+    let work = tokio::task::spawn_blocking(move || verify::verify(&read, &options, progress));
     while telling.changed().await.is_ok() {
         let (done, total) = *telling.borrow_and_update();
         let unit = "bytes".to_owned();
@@ -62,6 +68,7 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         page(name, &report);
     }
     if report.is_whole() {
+        keep(&order, &backup, level).await;
         return Ok(());
     }
     Err(Problem::new(
@@ -71,6 +78,25 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         "use another backup; what holds of this one can still be restored, with what is missing accepted",
     )
     .into())
+}
+
+/// Keeps beside a backup in a storage that it is whole, for `undoo prune`. What was found stands whether this
+/// works or not: it takes the right to write there.
+async fn keep(order: &BackupOrder, backup: &Backup, level: Level) {
+    let Some((root, key)) = order.storage.0.in_storage() else { return };
+    let kept = async {
+        let storage = root.storage(&undoo_storage::Options::default())?;
+        let bytes = storage.open(&key).await?.size();
+        match Verification::of(backup, bytes, level, jiff::Timestamp::now()) {
+            Some(verification) => {
+                keep_verification(&*storage, &key, &verification, &signature::signer()?).await
+            }
+            None => Ok(()),
+        }
+    };
+    if let Err(problem) = kept.await {
+        eprintln!("  that it is whole was not kept beside it: {problem}");
+    }
 }
 
 fn page(name: &str, report: &Report) {

@@ -183,7 +183,7 @@ fn storage_of(order: &mut Order) -> Option<&mut StorageOrder> {
     match order {
         Order::Backup { work } => Some(&mut work.storage),
         Order::Plan { backup, .. } | Order::Stage { backup, .. } | Order::AddFiles { backup, .. } => {
-            Some(backup)
+            Some(&mut backup.storage)
         }
         _ => None,
     }
