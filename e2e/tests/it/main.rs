@@ -15,6 +15,7 @@ mod hostile;
 mod hostile_input;
 mod layouts;
 mod memory;
+mod ours;
 mod outgoing;
 mod recover;
 mod refusals;

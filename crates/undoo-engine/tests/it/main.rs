@@ -15,5 +15,6 @@ mod odoo;
 mod outgoing;
 mod rights;
 mod server;
+mod signed;
 mod tls;
 mod world;

@@ -19,7 +19,7 @@ use crate::{
     cli::{Intent, Restore, Strategy},
     docker,
     place::{Cutover, Place},
-    signature::Signed,
+    signature::{self, Signed},
     ui::{self, Ui},
 };
 
@@ -211,6 +211,7 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
                 }
             },
             accept: arguments.accept.clone(),
+            trusted_keys: trusted_keys(&arguments.trust_key),
             trust_size: arguments.trust_size,
             undo_window_hours: arguments.undo_window,
             jobs,
@@ -218,6 +219,12 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
         },
         loader_password: pg::random_password()?,
     })
+}
+
+/// The keys that were named, and this machine's own. Where that cannot be had, it has signed nothing.
+fn trusted_keys(named: &[String]) -> Vec<String> {
+    let own = signature::signer().ok().map(|signer| signer.public_key());
+    named.iter().cloned().chain(own).collect()
 }
 
 async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
