@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use md5::Md5;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use undoo_core::{BackupId, Kind, Problem, Result, Signer};
+use undoo_core::{BackupId, Kind, Problem, Result, Signer, word};
 
 use crate::{
     Backup,
@@ -184,7 +184,7 @@ pub fn to_undoo<W: Write>(
         database_only: files.is_none(),
         warnings: vec![Warning {
             code: "converted".into(),
-            message: format!("converted from another backup, of layout {}", serde_name(&backup.layout)),
+            message: format!("converted from another backup, of layout {}", word(&backup.layout)),
         }],
     };
     let (out, undoo) = writer.finish(description, signer)?;
@@ -344,10 +344,4 @@ fn gzip_member<W: Write>(
 pub fn time_of(backup: &Backup) -> Timestamp {
     let ours = backup.manifest.as_ref().and_then(|manifest| manifest.undoo.as_ref());
     ours.map_or(Timestamp::UNIX_EPOCH, |ours| ours.created_at)
-}
-
-/// A value as it stands in JSON, for a sentence.
-fn serde_name(value: &impl serde::Serialize) -> String {
-    let value = serde_json::to_value(value).unwrap_or_default();
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -12,9 +12,11 @@ pub mod pair;
 pub mod problem;
 pub mod retention;
 pub mod signature;
+mod word;
 
 pub use finding::{Finding, Severity};
 pub use id::{BackupId, RestoreId};
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};
 pub use signature::Signer;
+pub use word::word;

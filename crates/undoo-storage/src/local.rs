@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use undoo_core::{Kind, Problem, Result};
@@ -93,7 +94,7 @@ impl LocalFile {
     }
 
     /// When it was last written to.
-    pub(crate) fn modified(&self) -> Option<std::time::SystemTime> {
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
         self.inner.file.metadata().and_then(|found| found.modified()).ok()
     }
 
@@ -183,6 +184,11 @@ impl LocalFolder {
     /// # Errors
     /// When a part of it cannot be read, is neither file nor folder, or there are more than two million.
     pub fn list(&self) -> Result<Vec<Entry>> {
+        Ok(self.walk()?.into_iter().map(|(entry, _)| entry).collect())
+    }
+
+    /// The same, with when each was last written to.
+    pub(crate) fn walk(&self) -> Result<Vec<(Entry, Option<SystemTime>)>> {
         let mut entries = Vec::new();
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
@@ -195,7 +201,8 @@ impl LocalFolder {
                 if found.is_dir() {
                     folders.push(path);
                 } else if found.is_file() {
-                    entries.push(Entry { name: self.name_of(&path)?, size: found.len() });
+                    let entry = Entry { name: self.name_of(&path)?, size: found.len() };
+                    entries.push((entry, found.modified().ok()));
                 } else {
                     return Err(not_plain(&path));
                 }
@@ -204,7 +211,7 @@ impl LocalFolder {
                 }
             }
         }
-        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        entries.sort_unstable_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         Ok(entries)
     }
 

@@ -9,12 +9,13 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
-use undoo_core::{Kind, Problem, Result};
+use undoo_core::{Kind, Result};
 
 use crate::{
     fault::{Doing, Fault},
@@ -23,7 +24,10 @@ use crate::{
     object::Object,
     options::Options,
     resume::Seen,
-    storage::{Stat, Storage, Unfinished, check_key, check_prefix, temporary, temporary_of},
+    storage::{
+        Stat, Storage, Unfinished, check_key, check_prefix, check_temporary, finished_of, temporary,
+        unfinished_of,
+    },
     upload::{Part, Plan, Sink, Upload},
 };
 
@@ -41,8 +45,8 @@ impl LocalStorage {
         Self { root, place, options: options.clone() }
     }
 
-    /// Runs with the folder under the root that `prefix` names, or not at all if there is none.
-    async fn walk(&self, prefix: &str) -> Result<Vec<Entry>> {
+    /// Files below a folder, with their times; none where there is no such folder.
+    async fn walk(&self, prefix: &str) -> Result<Vec<(Entry, Option<SystemTime>)>> {
         check_prefix(prefix)?;
         let (root, prefix, options) = (self.root.clone(), prefix.to_owned(), self.options.clone());
         blocking(move || {
@@ -51,8 +55,8 @@ impl LocalStorage {
                 Err(problem) if problem.kind == Kind::Missing => return Ok(Vec::new()),
                 Err(problem) => return Err(problem),
             };
-            let mut entries = folder.list()?;
-            for entry in &mut entries {
+            let mut entries = folder.walk()?;
+            for (entry, _) in &mut entries {
                 entry.name.insert_str(0, &prefix);
             }
             Ok(entries)
@@ -114,9 +118,7 @@ impl Storage for LocalStorage {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        let mut entries = self.walk(prefix).await?;
-        entries.retain(|entry| temporary_of(&entry.name).is_none());
-        Ok(entries)
+        Ok(finished_of(self.walk(prefix).await?))
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -125,34 +127,13 @@ impl Storage for LocalStorage {
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {
-        let entries = self.walk(prefix).await?;
-        let root = self.root.clone();
-        let found = move |entry: Entry| {
-            let key = temporary_of(&entry.name)?.to_owned();
-            let started = fs::metadata(root.join(&entry.name)).and_then(|found| found.modified()).ok();
-            Some(Unfinished { key, id: entry.name, started })
-        };
-        blocking(move || Ok(entries.into_iter().filter_map(found).collect())).await
+        Ok(unfinished_of(self.walk(prefix).await?))
     }
 
     async fn discard(&self, unfinished: &Unfinished) -> Result<()> {
         check_temporary(unfinished)?;
         self.remove(&unfinished.id).await
     }
-}
-
-/// Only what is named as ours are is removed.
-pub(crate) fn check_temporary(unfinished: &Unfinished) -> Result<()> {
-    let ours = temporary_of(&unfinished.id) == Some(&unfinished.key) && check_key(&unfinished.key).is_ok();
-    if ours {
-        return Ok(());
-    }
-    Err(Problem::new(
-        Kind::Invalid,
-        "invalid_key",
-        format!("{:?} is not the name of an unfinished object", unfinished.id),
-        "Give what the list of unfinished objects has.",
-    ))
 }
 
 struct LocalUpload {

@@ -174,6 +174,35 @@ pub(crate) fn temporary_of(name: &str) -> Option<&str> {
     (ours && !key.is_empty()).then_some(key)
 }
 
+/// Only what is named as ours are is removed.
+pub(crate) fn check_temporary(unfinished: &Unfinished) -> Result<()> {
+    let ours = temporary_of(&unfinished.id) == Some(&unfinished.key) && check_key(&unfinished.key).is_ok();
+    if ours {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Invalid,
+        "invalid_key",
+        format!("{:?} is not the name of an unfinished object", unfinished.id),
+        "Give what the list of unfinished objects has.",
+    ))
+}
+
+/// What [`Storage::list`] answers where unfinished objects are files among the others.
+pub(crate) fn finished_of(found: Vec<(Entry, Option<SystemTime>)>) -> Vec<Entry> {
+    let entries = found.into_iter().map(|(entry, _)| entry);
+    entries.filter(|entry| temporary_of(&entry.name).is_none()).collect()
+}
+
+/// What [`Storage::unfinished`] answers there.
+pub(crate) fn unfinished_of(found: Vec<(Entry, Option<SystemTime>)>) -> Vec<Unfinished> {
+    let unfinished = |(entry, started): (Entry, _)| {
+        let key = temporary_of(&entry.name)?.to_owned();
+        Some(Unfinished { key, id: entry.name, started })
+    };
+    found.into_iter().filter_map(unfinished).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

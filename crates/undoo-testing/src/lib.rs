@@ -1,9 +1,12 @@
-//! How tests come to a PostgreSQL server of any major: its programs, and a way to run them as anybody.
+//! The real servers that tests of several crates need: programs of every PostgreSQL, a way to run them as
+//! anybody, and a SeaweedFS.
 //!
 //! Only `dev-dependencies` may name this crate; nothing of it is in the program. It panics where a test
 //! would.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+pub mod weed;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,11 +21,16 @@ use std::{
 pub fn postgres_tools() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/postgres-tools");
+        let script = script("postgres-tools");
         let answer = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
         assert!(answer.status.success(), "{} failed", script.display());
         PathBuf::from(String::from_utf8(answer.stdout).unwrap().trim())
     })
+}
+
+/// The path of a script in `dev`.
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev").join(name)
 }
 
 /// Runs a command that must succeed; answers its standard output.

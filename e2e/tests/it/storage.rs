@@ -5,7 +5,7 @@ use std::{fs, process::Command, time::Duration};
 use crate::support::{
     Instance, Kind, Made, Undoo,
     docker::{docker, docker_maybe, logs, output},
-    weed::{SECRET, Weed},
+    weed::{self, SECRET},
 };
 
 #[test]
@@ -16,9 +16,8 @@ fn a_backup_in_s3_on_loopback_is_restored_without_showing_a_secret() {
     live.is_origin_of(backup.uuid());
     live.sql_in("postgres", "ALTER SYSTEM SET log_statement = 'all'");
     live.sql_in("postgres", "SELECT pg_reload_conf()");
-    let weed = Weed::start();
-    weed.put("daily/acme.zip", fs::read(backup.zip()).unwrap());
-    let variables = weed.variables();
+    weed::put("daily/acme.zip", &fs::read(backup.zip()).unwrap());
+    let variables = weed::variables();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let words = ["restore", "s3://backups/daily/acme.zip", "--into", &live.target(), "--yes", "--json"];
     // The partners' files are not at hand: they have to come out of the bucket.
@@ -54,10 +53,9 @@ fn a_backup_behind_http_on_loopback_is_restored() {
     let backup = Made::of(Kind::ODOO_19);
     let live = Instance::up(Kind::ODOO_19);
     live.is_origin_of(backup.uuid());
-    let weed = Weed::start();
-    weed.put("acme.zip", fs::read(backup.zip()).unwrap());
+    weed::put("acme.zip", &fs::read(backup.zip()).unwrap());
     fs::remove_dir_all(live.filestore()).unwrap();
-    undoo.run(&["restore", &weed.http("acme.zip"), "--into", &live.target(), "--yes"]).ends(0);
+    undoo.run(&["restore", &weed::http("acme.zip"), "--into", &live.target(), "--yes"]).ends(0);
     backup.is_live_on(&live, &live.name);
 }
 

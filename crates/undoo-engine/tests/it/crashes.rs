@@ -6,12 +6,12 @@ use undoo_engine::{
     lock::{Locked, Work},
     order::Parts,
     record::State,
-    swap::{Services, Swap},
+    swap::Services,
 };
 
 use crate::{
     server::Server,
-    world::{Crash, Recorder, World, cut_over, make_live, nobody, stage_and_accept},
+    world::{Crash, Recorder, World, cut_over, make_live, stage_and_accept, swap},
 };
 
 /// What a broken-off cutover was to do.
@@ -150,14 +150,7 @@ async fn server_dies_before(world: &World<'_>, id: &RestoreId, at: Move) -> undo
         }
         Ok(())
     };
-    let swap = Swap {
-        target: &world.target,
-        home: &home,
-        services: &Stopped,
-        audience: &nobody,
-        auto_rollback: true,
-        checkpoint: &kill,
-    };
+    let swap = swap(world, &home, &Stopped, &kill);
     let locked = Locked::take(&world.target, Work::Cutover(*id)).await.unwrap();
     let problem = swap.make_live(&locked, &mut world.record(id), Side::Restored).await.unwrap_err();
     world.server.start();

@@ -210,3 +210,45 @@ async fn rows_that_are_statements_are_counted_too() {
         assert_eq!(verify::count(&client, &loaded.rows, &none).await.unwrap_err().code, "row_count");
     }
 }
+
+/// Rows that the dump sends to a partitioned table lie in its partitions, whose own rows it may send too.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_go_to_a_partitioned_table_are_counted_where_they_lie() {
+    let server = Server::of(17);
+    let copy = server.copy_of_source(
+        "CREATE TABLE log (id integer, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day); \
+         CREATE TABLE log_2025 PARTITION OF log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') \
+         PARTITION BY HASH (id); \
+         CREATE TABLE log_2025_a PARTITION OF log_2025 FOR VALUES WITH (MODULUS 2, REMAINDER 0); \
+         CREATE TABLE log_2025_b PARTITION OF log_2025 FOR VALUES WITH (MODULUS 2, REMAINDER 1); \
+         CREATE TABLE log_later PARTITION OF log DEFAULT; \
+         INSERT INTO log SELECT i, date '2025-06-01' + i FROM generate_series(1, 500) i",
+    );
+    let world = World::empty(server);
+    let root = "\"public\".\"log\"";
+    for (options, at_the_root) in [
+        (&["--load-via-partition-root"][..], Some(500)),
+        (&["-Fc", "--load-via-partition-root"], Some(500)),
+        (&[], None),
+    ] {
+        let dump = server.dump(&copy, &[&["--no-owner"], options].concat());
+        let backup = click_odoo_folder(&world.path(&format!("b{}", options.concat())), &dump, &files());
+        let work = world.work();
+        let report = stage(&work, &backup).await.unwrap_or_else(|failure| panic!("{options:?} {failure:?}"));
+        let loaded = report.loaded.unwrap();
+        assert_eq!(loaded.rows.get(root).copied(), at_the_root, "{options:?}");
+        assert_eq!(report.counted.unwrap().rows, loaded.rows.values().sum::<u64>());
+        let staged = parked_database(&work.id, Side::Restored);
+        let client = world.target.admin.connect(&staged).await.unwrap();
+        let none = Default::default();
+        if at_the_root.is_some() {
+            // As pg_dump has it where only some of the partitions cannot be told beforehand.
+            let mut both = loaded.rows.clone();
+            both.insert(root.into(), 400);
+            both.insert("\"public\".\"log_2025_a\"".into(), 100);
+            verify::count(&client, &both, &none).await.unwrap();
+        }
+        server.psql(&staged, "DELETE FROM log WHERE id = 7");
+        assert_eq!(verify::count(&client, &loaded.rows, &none).await.unwrap_err().code, "row_count");
+    }
+}

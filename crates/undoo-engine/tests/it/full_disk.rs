@@ -14,15 +14,14 @@ use undoo_engine::{
     lock::{Locked, Work},
     order::{Answer, Phase},
     pairs,
-    swap::Swap,
 };
 
 use crate::{
     odoo::{files, fname, odoo_zip, readable, zip_of},
     server::{Server, run},
     world::{
-        Recorder, World, codes, cut_over, discard, make_live, nobody, open, stage, stage_and_accept,
-        stage_opened,
+        Recorder, World, codes, cut_over, discard, make_live, open, stage, stage_and_accept, stage_opened,
+        swap,
     },
 };
 
@@ -233,14 +232,7 @@ async fn disks_that_fill_up_at_any_step_of_a_cutover_end_in_a_whole_pair() {
                 *reached += 1;
                 Ok(())
             };
-            let swap = Swap {
-                target: &world.target,
-                home: &home,
-                services: &services,
-                audience: &nobody,
-                auto_rollback: true,
-                checkpoint: &filling,
-            };
+            let swap = swap(&world, &home, &services, &filling);
             let outcome = {
                 let locked = Locked::take(&world.target, Work::Cutover(work.id)).await.unwrap();
                 swap.make_live(&locked, &mut world.record(&work.id), to).await

@@ -13,7 +13,9 @@ use undoo_engine::{
 
 use crate::{
     server::Server,
-    world::{Crash, Recorder, World, carry_out, cut_over, make_live, nobody, open, stage, stage_and_accept},
+    world::{
+        Crash, Recorder, World, carry_out, cut_over, make_live, nobody, open, stage, stage_and_accept, swap,
+    },
 };
 
 async fn restored(world: &World<'_>) -> undoo_core::RestoreId {
@@ -173,14 +175,7 @@ async fn a_run_that_was_taken_over_takes_no_further_step() {
         Ok(())
     };
     let mut stale = world.record(&id);
-    let swap = Swap {
-        target: &world.target,
-        home: &home,
-        services: &services,
-        audience: &nobody,
-        auto_rollback: true,
-        checkpoint: &taken_over,
-    };
+    let swap = swap(&world, &home, &services, &taken_over);
     let locked = Locked::take(&world.target, Work::Cutover(id)).await.unwrap();
     let problem = swap.make_live(&locked, &mut stale, Side::Restored).await.unwrap_err();
     assert_eq!(problem.code, "fenced");

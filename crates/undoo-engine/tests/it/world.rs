@@ -24,7 +24,7 @@ use undoo_engine::{
     record::{Record, State},
     restore::{self, Assignment, Preparation, Report},
     source,
-    swap::{Services, Swap},
+    swap::{Checkpoint, Services, Swap},
 };
 use undoo_storage::{Access, Meter};
 
@@ -378,6 +378,16 @@ impl Crash {
     }
 }
 
+/// A cutover of the world's target, which calls `checkpoint` before and after each move.
+pub fn swap<'a, S>(
+    world: &'a World<'_>,
+    home: &'a Home,
+    services: &'a S,
+    checkpoint: Checkpoint<'a>,
+) -> Swap<'a, S> {
+    Swap { target: &world.target, home, services, audience: &nobody, auto_rollback: true, checkpoint }
+}
+
 /// Brings a side to life, from the record that is on the target, as a new process would.
 pub async fn make_live(
     world: &World<'_>,
@@ -388,16 +398,9 @@ pub async fn make_live(
 ) -> undoo_core::Result<()> {
     let mut record = world.record(id);
     let home = world.home();
-    let swap = Swap {
-        target: &world.target,
-        home: &home,
-        services,
-        audience: &nobody,
-        auto_rollback: true,
-        checkpoint: &|step, done| crash.check(step, done),
-    };
+    let checkpoint = |step, done| crash.check(step, done);
     let locked = Locked::take(&world.target, Work::Cutover(*id)).await?;
-    swap.make_live(&locked, &mut record, to).await
+    swap(world, &home, services, &checkpoint).make_live(&locked, &mut record, to).await
 }
 
 /// Cuts over without trouble.

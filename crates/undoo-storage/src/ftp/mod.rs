@@ -22,11 +22,12 @@ use crate::{
     access::FtpAccess,
     fault::{Cause, Doing, Fault},
     folder::{Entry, Folder, LIST_LIMIT, too_many_entries},
-    local_storage::check_temporary,
     object::{Object, Opened},
     options::Options,
     resume::{Content, Seen, Source, Version, retrying},
-    storage::{Stat, Storage, Unfinished, check_key, check_prefix, temporary_of},
+    storage::{
+        Stat, Storage, Unfinished, check_key, check_prefix, check_temporary, finished_of, unfinished_of,
+    },
     tcp,
     upload::Upload,
 };
@@ -151,7 +152,7 @@ impl FtpStorage {
     }
 
     /// Files below a folder, with their times; none where there is no such folder.
-    async fn walk(&self, prefix: &str) -> Result<Vec<(Entry, SystemTime)>> {
+    async fn walk(&self, prefix: &str) -> Result<Vec<(Entry, Option<SystemTime>)>> {
         check_prefix(prefix)?;
         let place = self.place_of(prefix);
         let mut entries = Vec::new();
@@ -173,7 +174,7 @@ impl FtpStorage {
                 if file.is_directory() {
                     folders.push(format!("{name}/"));
                 } else if file.is_file() {
-                    entries.push((Entry { name, size: file.size() as u64 }, file.modified()));
+                    entries.push((Entry { name, size: file.size() as u64 }, Some(file.modified())));
                 }
             }
             if entries.len().saturating_add(folders.len()) > LIST_LIMIT {
@@ -294,8 +295,7 @@ impl Storage for FtpStorage {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        let found = self.walk(prefix).await?.into_iter().map(|(entry, _)| entry);
-        Ok(found.filter(|entry| temporary_of(&entry.name).is_none()).collect())
+        Ok(finished_of(self.walk(prefix).await?))
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -304,13 +304,7 @@ impl Storage for FtpStorage {
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {
-        let found = self.walk(prefix).await?.into_iter();
-        Ok(found
-            .filter_map(|(entry, started)| {
-                let key = temporary_of(&entry.name)?.to_owned();
-                Some(Unfinished { key, id: entry.name, started: Some(started) })
-            })
-            .collect())
+        Ok(unfinished_of(self.walk(prefix).await?))
     }
 
     async fn discard(&self, unfinished: &Unfinished) -> Result<()> {

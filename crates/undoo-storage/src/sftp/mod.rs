@@ -20,11 +20,12 @@ use crate::{
     access::SftpAccess,
     fault::{Cause, Doing, Fault},
     folder::{Entry, Folder, LIST_LIMIT, too_many_entries},
-    local_storage::check_temporary,
     object::{Object, Opened},
     options::Options,
     resume::{Content, Seen, Source, Version, retrying},
-    storage::{Stat, Storage, Unfinished, check_key, check_prefix, temporary_of},
+    storage::{
+        Stat, Storage, Unfinished, check_key, check_prefix, check_temporary, finished_of, unfinished_of,
+    },
     upload::Upload,
 };
 
@@ -335,8 +336,7 @@ impl Storage for SftpStorage {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        let found = self.walk(prefix).await?.into_iter().map(|(entry, _)| entry);
-        Ok(found.filter(|entry| temporary_of(&entry.name).is_none()).collect())
+        Ok(finished_of(self.walk(prefix).await?))
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -345,13 +345,7 @@ impl Storage for SftpStorage {
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>> {
-        let found = self.walk(prefix).await?.into_iter();
-        Ok(found
-            .filter_map(|(entry, started)| {
-                let key = temporary_of(&entry.name)?.to_owned();
-                Some(Unfinished { key, id: entry.name, started })
-            })
-            .collect())
+        Ok(unfinished_of(self.walk(prefix).await?))
     }
 
     async fn discard(&self, unfinished: &Unfinished) -> Result<()> {

@@ -15,7 +15,7 @@ const SIZE: usize = 8_000_000;
 
 async fn on_s3(name: &str, options: &Options) -> BlockingObject {
     let weed = weed::weed().await;
-    weed.put(&format!("/buckets/{}/{name}", weed::BUCKET), sample(SIZE)).await;
+    weed.put(&format!("/buckets/{}/{name}", weed::BUCKET), &sample(SIZE));
     let object = open_file(&weed::s3(weed.s3, name), options).await.expect("opens");
     BlockingObject::new(Handle::current(), object)
 }
@@ -62,7 +62,7 @@ async fn a_slow_parser_holds_the_network_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_problem_of_a_broken_stream_reaches_the_parser() {
     let weed = weed::weed().await;
-    weed.put(&format!("/buckets/{}/blocking/broken", weed::BUCKET), sample(100_000)).await;
+    weed.put(&format!("/buckets/{}/blocking/broken", weed::BUCKET), &sample(100_000));
     let proxy = Proxy::start(weed.s3, vec![Act::Pass], Act::Close(1000)).await;
     let object = open_file(&weed::s3(proxy.port, "blocking/broken"), &quick()).await.expect("opens");
     let object = BlockingObject::new(Handle::current(), object);
@@ -76,7 +76,7 @@ async fn the_problem_of_a_broken_stream_reaches_the_parser() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_folder_is_listed_and_opened_from_a_thread() {
     let weed = weed::weed().await;
-    weed.put(&format!("/buckets/{}/blocking/folder/a/b", weed::BUCKET), b"ab".to_vec()).await;
+    weed.put(&format!("/buckets/{}/blocking/folder/a/b", weed::BUCKET), b"ab");
     let local = tempfile::tempdir().expect("a folder");
     std::fs::create_dir(local.path().join("a")).expect("a folder");
     std::fs::write(local.path().join("a/b"), b"ab").expect("written");

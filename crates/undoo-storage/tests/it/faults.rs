@@ -17,7 +17,7 @@ const SIZE: usize = 2_500_000;
 async fn both(name: &str, script: &[Act], then: Act) -> Vec<(Proxy, Access)> {
     let weed = weed::weed().await;
     let key = format!("faults/{name}");
-    weed.put(&format!("/buckets/{}/{key}", weed::BUCKET), sample(SIZE)).await;
+    weed.put(&format!("/buckets/{}/{key}", weed::BUCKET), &sample(SIZE));
     let http = Proxy::start(weed.filer, script.to_vec(), then.clone()).await;
     let s3 = Proxy::start(weed.s3, script.to_vec(), then).await;
     let http_access = weed::http(http.port, &format!("/buckets/{}/{key}", weed::BUCKET));
@@ -123,10 +123,10 @@ async fn a_version_put_there_while_a_read_is_resumed_is_a_conflict() {
     let script = [Act::Pass, Act::Close(500_000)];
     for (_proxy, access) in both("swapped", &script, Act::Pass).await {
         let object = open_file(&access, &quick()).await.expect("opens");
-        weed.put(&format!("/buckets/{}/faults/swapped", weed::BUCKET), vec![7; SIZE]).await;
+        weed.put(&format!("/buckets/{}/faults/swapped", weed::BUCKET), &vec![7; SIZE]);
         let problem = read_problem(&object, 0, object.size()).await;
         assert_eq!(problem.code, "backup_changed_while_read", "{access}");
-        weed.put(&format!("/buckets/{}/faults/swapped", weed::BUCKET), sample(SIZE)).await;
+        weed.put(&format!("/buckets/{}/faults/swapped", weed::BUCKET), &sample(SIZE));
     }
 }
 

@@ -36,7 +36,7 @@ async fn a_wrong_secret_and_an_unknown_key_are_wrong_keys() {
 #[tokio::test]
 async fn a_key_without_the_right_has_no_permission() {
     let weed = weed::weed().await;
-    weed.put(&format!("/buckets/{}/denied.zip", weed::BUCKET), vec![1]).await;
+    weed.put(&format!("/buckets/{}/denied.zip", weed::BUCKET), &[1]);
     let access = weed::s3_as_stranger(weed.s3, "denied.zip");
     assert_eq!(code(&access).await, (Kind::Denied, "no_permission"));
 }

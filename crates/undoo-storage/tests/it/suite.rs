@@ -66,8 +66,8 @@ impl Store {
                 std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
                 std::fs::write(path, content).expect("written");
             }
-            Self::Http(weed, at) => weed.put(&format!("{at}/{name}"), content.to_vec()).await,
-            Self::S3(weed, at) => weed.put(&format!("/buckets/{BUCKET}/{at}/{name}"), content.to_vec()).await,
+            Self::Http(weed, at) => weed.put(&format!("{at}/{name}"), content),
+            Self::S3(weed, at) => weed.put(&format!("/buckets/{BUCKET}/{at}/{name}"), content),
             Self::Sftp(server) | Self::Ftp(server) => server.put(name, content),
         }
     }
@@ -212,7 +212,7 @@ async fn a_missing_folder_is_named(store: Store) {
 #[tokio::test]
 async fn a_whole_bucket_is_a_folder() {
     let weed = weed::weed().await;
-    weed.put(&format!("/buckets/{BUCKET}/at the root"), vec![1, 2]).await;
+    weed.put(&format!("/buckets/{BUCKET}/at the root"), &[1, 2]);
     let folder = open_folder(&weed::s3(weed.s3, ""), &Options::default()).await.expect("opens");
     let entry = Entry { name: "at the root".into(), size: 2 };
     assert!(folder.list().await.expect("lists").contains(&entry));

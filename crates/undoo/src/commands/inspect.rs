@@ -1,7 +1,7 @@
 //! `undoo inspect`: what a backup is, by reading as little of it as possible.
 
 use undoo_archive::backup::{Inspection, inspect};
-use undoo_core::{Kind, Problem};
+use undoo_core::{Kind, Problem, word};
 use undoo_engine::{order::Failure, source};
 use undoo_storage::{Meter, Options};
 
@@ -69,9 +69,4 @@ fn page(name: &str, inspection: &Inspection) {
             println!("{}", ui::finding_lines(finding));
         }
     }
-}
-
-/// A value by its name on the wire.
-pub(super) fn word(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use undoo_archive::verify::{self, Level, Options, Progress, Report};
-use undoo_core::{Kind, Problem};
+use undoo_core::{Kind, Problem, word};
 use undoo_engine::{
     attachments::Reconciliation,
     order::{Answer, Audience, Failure, Phase},
@@ -11,7 +11,7 @@ use undoo_engine::{
     source,
 };
 
-use super::{bytes, inspect::word, print_json};
+use super::{bytes, print_json};
 use crate::{
     cli::{Verify, VerifyLevel},
     docker,

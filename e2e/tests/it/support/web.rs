@@ -112,11 +112,3 @@ pub(crate) fn post_form(url: &str, form: &str) -> Vec<u8> {
         response.bytes().await.unwrap().to_vec()
     })
 }
-
-/// Puts a file on a server.
-pub(crate) fn put(url: &str, content: Vec<u8>) -> bool {
-    RUNTIME.block_on(async {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        client.put(url).body(content).send().await.is_ok_and(|answer| answer.status().is_success())
-    })
-}
