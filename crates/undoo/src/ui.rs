@@ -160,6 +160,10 @@ fn title(phase: Phase) -> &'static str {
         Phase::Neutralize => "Neutralizing the copy",
         Phase::Cutover => "Cutting over",
         Phase::HealthCheck => "Waiting for Odoo",
+        Phase::Snapshot => "Linking the files",
+        Phase::Dump => "Dumping the database",
+        Phase::Store => "Writing the files",
+        Phase::ReadBack => "Reading the backup back",
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn container(mounts: Vec<Mount>) -> OdooContainer {
         database_authorities: None,
         compose: None,
         memory_limit: 0,
+        nano_cpus: 0,
         env: EnvMap::default(),
         working_dir: String::new(),
     }
@@ -87,6 +88,7 @@ fn volumes_that_can_be_seen_on_different_disks_share_none() {
             admin_user: "postgres".into(),
             admin_password: None,
             memory_limit: 0,
+            nano_cpus: 0,
         });
         odoo.shares_disk_with_database()
     };
