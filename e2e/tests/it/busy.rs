@@ -75,7 +75,7 @@ fn is_restored_exactly(undoo: &Undoo, live: &Instance, backup: &str, database: &
     let found: Value = run(&["verify"]).ends(0).json();
     let report = &restored["report"]["attachments"];
     assert_eq!((&found["attachments"], &found["matched"]), (&report["attachments"], &report["matched"]));
-    let lines = "SELECT count(*) FROM sale_order o WHERE note LIKE 'order %' AND NOT EXISTS (SELECT FROM \
+    let lines = "SELECT count(*) FROM sale_order o WHERE client_order_ref LIKE 'order %' AND NOT EXISTS (SELECT FROM \
                  ir_attachment WHERE res_model = 'sale.order' AND res_id = o.id)";
     let torn = live.sql_in(database, lines);
     // Each writer makes an order and its attachment in two requests.
@@ -92,10 +92,12 @@ fn write(live: &Instance, writer: u64, stop: &AtomicBool, made: &AtomicU64) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let order =
-            web.create("sale.order", json!({ "partner_id": partner, "note": format!("order {turn}") }));
+        let order = web.create(
+            "sale.order",
+            json!({ "partner_id": partner, "client_order_ref": format!("order {turn}") }),
+        );
         // Now and then a content that has just been deleted, and may be collected at this very moment.
-        let seed = if turn % 4 == 3 { turn - KEPT as u64 } else { turn };
+        let seed = if turn % 4 == 3 { turn.saturating_sub(KEPT as u64 + 1) } else { turn };
         let bytes = noise(writer << 32 | (seed + 1), SIZES[(seed % SIZES.len() as u64) as usize]);
         web.create(
             "ir.attachment",

@@ -13,32 +13,21 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use crate::support::{
     Instance, Kind, Made, Undoo,
-    docker::{docker, output, succeed},
+    backup::base64,
+    docker::{docker, succeed},
+    noise,
 };
 
 #[test]
-fn odoo_19_loads_our_zip_with_its_own_command() {
-    let undoo = Undoo::ready();
-    let backup = Made::of(Kind::ODOO_19);
-    let other = Instance::up(Kind { pinned: false, ..Kind::ODOO_19 });
-    let folder = tempfile::tempdir().unwrap();
-    let ours = ours(&undoo, &backup, folder.path());
-    give(&other, &ours);
+fn odoo_19_loads_our_backup_with_its_own_command() {
     let load =
         "exec odoo db --db_host=$HOST --db_user=$USER --db_password=$PASSWORD load loaded /tmp/ours.zip";
-    run_in(&other, &["sh", "-c", load], b"");
-    backup.is_live_on(&other, "loaded");
+    odoo_loads(Kind::ODOO_19, &["sh", "-c", load], "");
 }
 
 /// What Odoo's database manager calls, in a version that has no command for it.
 #[test]
-fn odoo_14_restores_our_zip_with_its_own_restore_db() {
-    let undoo = Undoo::ready();
-    let backup = Made::of(Kind::ODOO_14);
-    let other = Instance::up(Kind { pinned: false, ..Kind::ODOO_14 });
-    let folder = tempfile::tempdir().unwrap();
-    let ours = ours(&undoo, &backup, folder.path());
-    give(&other, &ours);
+fn odoo_14_restores_our_backup_with_its_own_restore_db() {
     let program = "\
 import os
 import odoo
@@ -49,8 +38,73 @@ odoo.tools.config.parse_config(['-c', '/etc/odoo/odoo.conf']
 with odoo.api.Environment.manage():
     db.restore_db('loaded', '/tmp/ours.zip', copy=True)
 ";
-    run_in(&other, &["python3", "-"], program.as_bytes());
-    backup.is_live_on(&other, "loaded");
+    odoo_loads(Kind::ODOO_14, &["python3", "-"], program);
+}
+
+/// Backs an instance up, has its own Odoo load that into another database, and looks at it as a user.
+fn odoo_loads(kind: Kind, words: &[&str], program: &str) {
+    let undoo = Undoo::ready();
+    let live = Instance::up(Kind { pinned: false, ..kind });
+    let web = live.web();
+    let partner = web.create("res.partner", json!({ "name": "In our backup" }));
+    let content = noise(7, 300_000);
+    let attached = web.create(
+        "ir.attachment",
+        json!({ "name": "a.bin", "res_model": "res.partner", "res_id": partner, "datas": base64(&content) }),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().to_str().unwrap();
+    let backup = ["backup", &live.target(), "--database", &live.name, "--to", to, "--json"];
+    let backup = undoo.run(&backup).ends(0).result();
+    docker(&["cp", backup["address"].as_str().unwrap(), &format!("{}:/tmp/ours.zip", live.odoo())]);
+    docker(&["exec", "-u", "root", &live.odoo(), "chmod", "644", "/tmp/ours.zip"]);
+    succeed(Command::new("docker").args(["exec", "-i", &live.odoo()]).args(words), program.as_bytes());
+
+    let loaded = live.web_of("loaded");
+    assert_eq!(loaded.count("res.partner", json!([["name", "=", "In our backup"]])), 1);
+    let everyone = json!([["active", "in", [true, false]]]);
+    assert_eq!(loaded.count("res.partner", everyone.clone()), web.count("res.partner", everyone));
+    assert!(loaded.attachment(attached) == content, "an attachment has other bytes");
+}
+
+/// A module's trigger, as none of ours knows it.
+const CODE: &str = "CREATE FUNCTION public.e2e_touch() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN NEW.comment := 'touched'; RETURN NEW; END $$; \
+    CREATE TRIGGER e2e_touch BEFORE UPDATE ON public.res_partner FOR EACH ROW EXECUTE FUNCTION public.e2e_touch()";
+
+#[test]
+fn code_of_a_backup_needs_no_consent_from_whoever_signed_it_or_trusts_who_did() {
+    let undoo = Undoo::ready();
+    let live = Instance::up(Kind::ODOO_19);
+    live.sql(CODE);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (ours, stranger, to) = (path("ours.key"), path("stranger.key"), path("storage"));
+    let run = |key: &str, words: &[&str]| undoo.run_with(words, &[("UNDOO_SIGNING_KEY", key)]);
+    let backup = run(&ours, &["backup", &live.target(), "--to", &to, "--json"]).ends(0).result();
+    let backup = backup["address"].as_str().unwrap();
+
+    let plan = ["restore", backup, "--into", &live.target(), "--dry-run"];
+    let refused = run(&stranger, &plan).ends(4).all();
+    assert_eq!(refused.matches("--accept code:").count(), 4, "a function and a trigger, twice:\n{refused}");
+    let inspected = undoo.run(&["inspect", backup, "--json"]).ends(0).json();
+    let key = inspected["undoo"]["public_key"].as_str().unwrap();
+    let trusted = run(&stranger, &[&plan[..], &["--trust-key", key]].concat()).ends(0).all();
+    assert!(
+        trusted.contains(&format!(
+            "Accepted by signature: the backup's manifest lists it, signed by the trusted key {key}"
+        )),
+        "{trusted}"
+    );
+
+    let words = ["restore", backup, "--into", &live.target(), "--yes", "--no-boot", "--json"];
+    let restored = run(&ours, &words).ends(0).result();
+    let findings = restored["report"]["findings"].as_array().unwrap();
+    let accepted =
+        |finding: &&Value| finding["remedy"].as_str().unwrap().starts_with("Accepted by signature");
+    assert_eq!(findings.iter().filter(accepted).count(), 2, "{findings:?}");
+    live.sql("UPDATE res_partner SET name = name WHERE id = 1");
+    assert!(live.sql("SELECT comment FROM res_partner WHERE id = 1").contains("touched"));
 }
 
 #[test]
@@ -166,18 +220,6 @@ fn ours(undoo: &Undoo, backup: &Made, folder: &Path) -> String {
     let ours = folder.join("ours.zip").display().to_string();
     undoo.run(&["convert", &backup.zip(), &ours, "--layout", "undoo"]).ends(0);
     ours
-}
-
-/// Puts a backup where the instance's Odoo can read it.
-fn give(instance: &Instance, backup: &str) {
-    docker(&["cp", backup, &format!("{}:/tmp/ours.zip", instance.odoo())]);
-    docker(&["exec", "-u", "root", &instance.odoo(), "chmod", "644", "/tmp/ours.zip"]);
-}
-
-fn run_in(instance: &Instance, words: &[&str], input: &[u8]) {
-    let out = output(Command::new("docker").args(["exec", "-i", &instance.odoo()]).args(words), input);
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{said}");
 }
 
 /// Restores it over an instance that has none of its files, and insists that all is there.

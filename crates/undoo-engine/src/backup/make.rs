@@ -139,6 +139,7 @@ impl Maker {
         let settings =
             Settings { level: work.level, threads: work.threads.max(1), created_at: work.created_at };
         let mut writer = BackupWriter::new(upload, settings)?;
+        writer.vouch_for_code();
 
         self.phase(Phase::Dump);
         let program = dump::program(moment.facts.major, work.pg_dump.as_deref())?;
