@@ -35,11 +35,9 @@ impl Trust {
         if !finding.acceptable || !self.code.contains(&finding.code) {
             return finding;
         }
-        let remedy = format!(
-            "Accepted by signature: the backup's manifest lists it, signed by the trusted key {}.",
-            self.key
-        );
-        Finding { severity: Severity::Info, acceptable: false, remedy, ..finding }
+        let message = format!("accepted by the signature of key {}: {}", self.key, finding.message);
+        let remedy = "The backup's manifest lists it, and that key is trusted.".to_owned();
+        Finding { severity: Severity::Info, acceptable: false, message, remedy, code: finding.code }
     }
 }
 
@@ -51,7 +49,7 @@ mod tests {
     fn a_list_speaks_for_its_code_and_never_for_what_nobody_can_accept() {
         let trust = Trust { key: "k".into(), code: ["code:ab".to_owned()].into() };
         let listed = trust.settle(Finding::needs_acceptance("code:ab", "a trigger", "read it"));
-        assert!(!listed.blocks(&[]) && listed.remedy.contains("signed by the trusted key k"));
+        assert!(!listed.blocks(&[]) && listed.message == "accepted by the signature of key k: a trigger");
         assert!(trust.settle(Finding::needs_acceptance("code:cd", "a trigger", "read it")).blocks(&[]));
         assert!(trust.settle(Finding::refusal("code:ab", "a program", "find out")).blocks(&[]));
     }

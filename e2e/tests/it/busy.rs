@@ -6,6 +6,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -32,21 +33,24 @@ fn backups_made_while_orders_and_attachments_come_and_go_restore_exactly_twenty_
     let live = Instance::up(Kind::SALES);
     let folder = tempfile::tempdir().unwrap();
     let storage = folder.path().join("storage").display().to_string();
-    let (stop, orders) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, rest, orders) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
     let collected = thread::scope(|scope| {
         // Whatever becomes of the runs, the others end: the scope waits for them.
         let stopping = Stopping { stop: &stop, live: &live };
         let collector = scope.spawn(|| collect(&live));
         for writer in 0..2 {
-            let (live, stop, orders) = (&live, &stop, &orders);
-            scope.spawn(move || write(live, writer, stop, orders));
+            let (live, stop, rest, orders) = (&live, &stop, &rest, &orders);
+            scope.spawn(move || write(live, writer, stop, rest, orders));
         }
         for run in 0..RUNS {
             let before = orders.load(Ordering::Relaxed);
             let backup = undoo.run(&["backup", &live.target(), "--to", &storage, "--json"]).ends(0).result();
             assert!(orders.load(Ordering::Relaxed) > before, "run {run}: nobody wrote meanwhile");
             let backup = backup["address"].as_str().unwrap().to_owned();
+            // What is restored is somewhere else; beside writers it would only take longer.
+            rest.store(true, Ordering::Relaxed);
             is_restored_exactly(&undoo, &live, &backup, &format!("copy{run}"));
+            rest.store(false, Ordering::Relaxed);
             fs::remove_file(backup).unwrap();
         }
         drop(stopping);
@@ -83,14 +87,17 @@ fn is_restored_exactly(undoo: &Undoo, live: &Instance, backup: &str, database: &
     live.sql_in("postgres", &format!("DROP DATABASE {database} WITH (FORCE)"));
 }
 
-/// Makes orders with an attachment each, and deletes those that it made before.
-fn write(live: &Instance, writer: u64, stop: &AtomicBool, made: &AtomicU64) {
+/// Makes orders with an attachment each, and deletes those that it made before; not while it is to rest.
+fn write(live: &Instance, writer: u64, stop: &AtomicBool, rest: &AtomicBool, made: &AtomicU64) {
     let web = live.web();
     let partner = web.create("res.partner", json!({ "name": format!("Writer {writer}") }));
     let mut kept = VecDeque::new();
     for turn in 0_u64.. {
         if stop.load(Ordering::Relaxed) {
             return;
+        }
+        while rest.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(20));
         }
         let order = web.create(
             "sale.order",

@@ -106,7 +106,7 @@ async fn a_trusted_signature_accepts_the_code_that_it_lists_and_the_report_says_
         for code in &found {
             let finding = findings.iter().find(|finding| finding.code == *code).unwrap();
             assert_eq!(finding.severity, Severity::Info);
-            assert!(finding.remedy.contains(&signer().public_key()), "{finding:?}");
+            assert!(finding.message.contains(&signer().public_key()), "{finding:?}");
         }
     }
     assert_eq!(report.loaded.unwrap().confined.len(), 2, "it is no less confined than what a person accepts");
