@@ -303,6 +303,7 @@ impl Session {
     pub async fn end(&mut self) {
         if let Some(backup) = self.backup.take() {
             backup.cancel().await;
+            self.locked = None;
         }
     }
 

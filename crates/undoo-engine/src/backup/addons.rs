@@ -1,6 +1,7 @@
 //! Custom modules in a backup: their files, what they ask for, and where they came from.
 //!
-//! A link is followed only where it stays within the folders that were given. Nothing of a module is run.
+//! A link to a module or to a file is followed where it stays within the folders that were given. Nothing of
+//! a module is run.
 
 mod git;
 mod python;
@@ -14,10 +15,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use undoo_archive::manifest::ours;
 
-/// Names that are made from the others, or belong to git.
-const LEFT_OUT: [&str; 3] = [".git", "__pycache__", "node_modules"];
-/// No sensible tree is deeper, and links may lead in a circle.
-const DEEPEST: usize = 24;
+/// What a folder's modules ask for.
+const REQUIREMENTS: &str = "requirements.txt";
 /// Longest manifest or list of requirements that is read.
 const LONGEST_TEXT: u64 = 1 << 20;
 
@@ -41,20 +40,43 @@ pub(super) struct Addons {
     pub(super) left_out: Vec<String>,
 }
 
-/// Finds everything in these folders.
+/// Finds the modules in these folders. What else is there is nobody's business but its owner's.
 pub(super) fn collect(folders: &[AddonsFolder]) -> Addons {
     let roots: Vec<PathBuf> =
         folders.iter().filter_map(|folder| fs::canonicalize(&folder.path).ok()).collect();
     let mut found = Addons::default();
     for folder in folders {
-        let before = found.files.len();
-        let mut walk = Walk { roots: &roots, found: &mut found };
-        walk.folder(&folder.path, &folder.folder, 0);
-        if found.files.len() > before {
-            found.folders.push(describe(folder));
+        let modules = modules(&folder.path);
+        if modules.is_empty() {
+            continue;
         }
+        let mut walk = Walk { roots: &roots, found: &mut found };
+        for path in &modules {
+            let below = path.strip_prefix(&folder.path).unwrap_or(path);
+            let name = Path::new(&folder.folder).join(below);
+            walk.module(path, name.to_string_lossy().trim_end_matches('/'));
+        }
+        let requirements = folder.path.join(REQUIREMENTS);
+        if requirements.is_file() && walk.stays(&requirements) {
+            found.files.insert(format!("{}/{REQUIREMENTS}", folder.folder), requirements);
+        }
+        found.folders.push(describe(folder, &modules));
     }
     found
+}
+
+/// The folder itself, if it is a module, else those in it.
+fn modules(folder: &Path) -> Vec<PathBuf> {
+    if manifest(folder).is_some() {
+        return vec![folder.to_owned()];
+    }
+    let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    below.filter(|path| manifest(path).is_some()).collect()
+}
+
+/// The manifest of a module.
+fn manifest(module: &Path) -> Option<PathBuf> {
+    ["__manifest__.py", "__openerp__.py"].iter().map(|name| module.join(name)).find(|path| path.is_file())
 }
 
 struct Walk<'a> {
@@ -63,7 +85,15 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, path: &Path, name: &str, depth: usize) {
+    fn module(&mut self, path: &Path, name: &str) {
+        if self.stays(path) {
+            self.folder(path, name);
+        } else {
+            self.found.left_out.push(name.to_owned());
+        }
+    }
+
+    fn folder(&mut self, path: &Path, name: &str) {
         let Ok(entries) = fs::read_dir(path) else {
             self.found.left_out.push(name.to_owned());
             return;
@@ -73,48 +103,42 @@ impl Walk<'_> {
                 self.found.left_out.push(format!("{name}/{}", entry.file_name().to_string_lossy()));
                 continue;
             };
-            if LEFT_OUT.contains(&file_name.as_str()) || file_name.ends_with(".pyc") {
+            // What belongs to git or to an editor, may be a secret, or is made from the rest.
+            if file_name.starts_with('.') || file_name == "__pycache__" || file_name.ends_with(".pyc") {
                 continue;
             }
             let (path, name) = (entry.path(), format!("{name}/{file_name}"));
-            let kind = if self.stays(&entry) { fs::metadata(&path).ok() } else { None };
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            let kind = if !is_link || self.stays(&path) { fs::metadata(&path).ok() } else { None };
             match kind {
-                Some(kind) if kind.is_dir() && depth < DEEPEST => self.folder(&path, &name, depth + 1),
+                // Links to folders may lead in circles.
+                Some(kind) if kind.is_dir() && !is_link => self.folder(&path, &name),
                 Some(kind) if kind.is_file() => _ = self.found.files.insert(name, path),
                 _ => self.found.left_out.push(name),
             }
         }
     }
 
-    /// Whether it is where it seems to be, or a link to something that is.
-    fn stays(&self, entry: &fs::DirEntry) -> bool {
-        match entry.file_type() {
-            Ok(kind) if kind.is_symlink() => fs::canonicalize(entry.path())
-                .is_ok_and(|target| self.roots.iter().any(|root| target.starts_with(root))),
-            Ok(_) => true,
-            Err(_) => false,
-        }
+    /// Whether it is within the folders that were given, wherever links lead.
+    fn stays(&self, path: &Path) -> bool {
+        fs::canonicalize(path).is_ok_and(|target| self.roots.iter().any(|root| target.starts_with(root)))
     }
 }
 
-fn describe(folder: &AddonsFolder) -> ours::Addons {
+fn describe(folder: &AddonsFolder, paths: &[PathBuf]) -> ours::Addons {
     let mut modules = BTreeMap::new();
     let mut requirements = BTreeSet::new();
-    let own = folder.path.file_name().map(|name| (name.to_string_lossy().into_owned(), folder.path.clone()));
-    let below = fs::read_dir(&folder.path).into_iter().flatten().flatten();
-    let below = below.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
-    for (name, path) in own.into_iter().chain(below) {
-        let manifest = ["__manifest__.py", "__openerp__.py"].iter().find_map(|file| text(&path.join(file)));
-        if let Some(manifest) = manifest {
-            let manifest = python::Manifest::read(&manifest);
-            requirements.extend(manifest.python);
-            modules.insert(name, manifest.version);
-        }
+    for path in paths {
+        let text = manifest(path).and_then(|path| text(&path)).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let manifest = python::Manifest::read(&text);
+        requirements.extend(manifest.python);
+        modules.insert(name, manifest.version);
     }
     let origin = git::Repository::around(&folder.path);
     let places = [Some(folder.path.clone()), origin.as_ref().map(|origin| origin.root.clone())];
     for place in places.into_iter().flatten() {
-        let lines = text(&place.join("requirements.txt")).unwrap_or_default();
+        let lines = text(&place.join(REQUIREMENTS)).unwrap_or_default();
         let lines = lines.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
         requirements.extend(
             // An option may name an index with a password.

@@ -20,7 +20,7 @@ use undoo_archive::{
     write::{BackupWriter, Description, Settings},
 };
 use undoo_core::{Kind, Problem, Result, Sign, signature};
-use undoo_storage::{BlockingUpload, CancellationToken, Options, Stat, Storage};
+use undoo_storage::{BlockingUpload, CancellationToken, Options, Retry, Stat, Storage};
 
 use super::{
     Assignment, Event, Made,
@@ -68,8 +68,12 @@ impl Maker {
         let object = &self.work.object;
         let access = &self.work.storage.0;
         let storage = access.storage(&Options { cancel: self.cancel.clone(), ..Options::default() })?;
-        // Tidying up goes on after the work was cancelled.
-        let tidy = Tidy { storage: access.storage(&Options::default())?, runtime: self.runtime.clone() };
+        // Tidying up goes on after the work was cancelled; it is not what one has to wait for.
+        let brief = Retry { attempts: 3, ..Retry::default() };
+        let tidy = Tidy {
+            storage: access.storage(&Options { retry: brief, ..Options::default() })?,
+            runtime: self.runtime.clone(),
+        };
         let home = Home::of(&self.work.target.filestore_root);
         tidy.sweep(&home, &object.place)?;
         if self.runtime.block_on(storage.stat(&object.key))?.is_some() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use undoo_core::Result;
 
-use super::{MountKind, OdooContainer};
+use super::OdooContainer;
 use crate::docker::{Docker, problem};
 
 impl OdooContainer {
@@ -21,11 +21,12 @@ impl OdooContainer {
             found.extend(mounted(&own).then_some(own));
         }
         // Single modules, mounted among those of the image.
-        let below = self.mounts.iter().filter(|mount| mount.kind != MountKind::Tmpfs);
-        let below = below.map(|mount| Path::new(&mount.destination).to_owned());
-        found.extend(below.filter(|mount| {
-            paths.iter().any(|path| mount != path && mount.starts_with(path) && !mounted(path))
+        let mounts = self.mounts.iter().map(|mount| Path::new(&mount.destination).to_owned());
+        found.extend(mounts.filter(|mount| {
+            mount.parent().is_some_and(|parent| paths.iter().any(|path| path == parent && !mounted(path)))
         }));
+        // Whatever else the addons path says, the data are no modules.
+        found.retain(|path| !Path::new(&self.filestore_root).starts_with(path));
         found.sort();
         found.dedup();
         found.iter().filter_map(|path| path.to_str().map(str::to_owned)).collect()

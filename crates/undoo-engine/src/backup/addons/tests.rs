@@ -16,7 +16,9 @@ fn modules_are_found_with_what_they_ask_for_and_where_they_came_from() {
     put(&addons, "acme/models/a.py", "a");
     put(&addons, "acme/models/__pycache__/a.pyc", "bytes");
     put(&addons, "requirements.txt", "# packages\nrequests==2.0  # why\n-i https://u:geheim@h/simple\n\n");
-    put(&elsewhere, "secret", "geheim");
+    put(&elsewhere, "__manifest__.py", "{'name': 'elsewhere'}");
+    put(&addons, "acme/.env", "PASSWORD=geheim");
+    put(&addons, "keys/id_ed25519", "geheim");
     symlink(&elsewhere, addons.join("leads_out")).expect("linked");
     symlink(addons.join("acme"), addons.join("again")).expect("linked");
     symlink(&addons, addons.join("acme/circle")).expect("linked");
@@ -31,7 +33,8 @@ fn modules_are_found_with_what_they_ask_for_and_where_they_came_from() {
     assert!(
         has("extra/acme/__manifest__.py") && has("extra/acme/models/a.py") && has("extra/again/models/a.py")
     );
-    assert!(!found.files.keys().any(|name| name.contains("leads_out") || name.contains("pycache")));
+    let others = ["leads_out", "pycache", ".env", "keys", "circle"];
+    assert!(!found.files.keys().any(|name| others.iter().any(|other| name.contains(other))), "{found:?}");
     assert!(found.left_out.contains(&"extra/leads_out".to_owned()), "{:?}", found.left_out);
     let [folder] = found.folders.as_slice() else { panic!("{:?}", found.folders) };
     assert_eq!(folder.modules.get("acme"), Some(&Some("1.0".to_owned())));
