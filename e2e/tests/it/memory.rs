@@ -70,8 +70,8 @@ fn a_mover_stays_below_256_mib_with_ten_gigabytes_and_100000_files_and_writes_no
 }
 
 /// Of a live filestore, where it takes no room on disk.
-const BACKED_UP: u64 = 2_200 << 20;
-const BACKED_UP_SMALL: u64 = 30_000;
+const BACKED_UP: u64 = 1_000 << 20;
+const BACKED_UP_SMALL: u64 = 10_000;
 
 #[test]
 fn a_mover_that_makes_a_backup_stays_below_256_mib_and_writes_no_scratch_file() {
