@@ -199,7 +199,7 @@ async fn a_converted_backup_lists_no_code_whoever_signs_it() {
     let from = ours(world.path("ours.zip"), &server.dump(&copy, &["--no-owner"]));
     let to = world.path("converted.zip");
     let out = File::create(&to).unwrap();
-    convert::to_undoo(&*open(&from).await.0, out, settings(), "0", Some(&signer())).unwrap();
+    convert::to_undoo(&open(&from).await.0, out, settings(), "0", Some(&signer())).unwrap();
     let mut work = world.work();
     work.options.trusted_keys = vec![signer().public_key()];
     let failure = stage(&work, &to).await.unwrap_err();
