@@ -79,9 +79,10 @@ fn a_mover_that_makes_a_backup_stays_below_256_mib_and_writes_no_scratch_file() 
     let live = Instance::up(Kind::ODOO_19);
     let mut rows =
         String::from("COPY ir_attachment (name, type, store_fname, checksum, file_size) FROM stdin;\n");
+    let filestore = live.filestore();
     let mut add = |content: Option<Vec<u8>>| {
         let hash = content.as_ref().map_or_else(|| sha1_of_zeros(BACKED_UP), |content| sha1(content));
-        let path = live.filestore().join(fname(&hash));
+        let path = filestore.join(fname(&hash));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let size = content.as_ref().map_or("\\N".into(), |content| content.len().to_string());
         match content {
