@@ -1,5 +1,5 @@
 """A backup of ten gigabytes, for what a mover takes of memory: two files too large for 32 bits, a hundred
-thousand small ones, nothing of it on the target yet.
+thousand small ones, nothing of it on the target yet. What was restored is then backed up again.
 
 The large files are zeros, which take no room where the backup lies and all of it where they arrive.
 """
@@ -112,19 +112,29 @@ class Watch:
                 self.seen.add(container)
 
 
+def watched(instance, *arguments):
+    """Runs our command and follows its movers; answers the seconds, their peak in MiB, and the result."""
+    with Watch(instance) as watch:
+        seconds, _, last = ours.command(*arguments)
+    if not watch.seen or watch.strange:
+        raise Failed("the mover", f"not seen, or it wrote beside its mounts: {watch.strange}", "adapt bench/big.py")
+    return {"seconds": seconds, "peak": watch.peak}, last["result"]
+
+
 def measure(instance, quick):
-    """Restores such a backup; answers the seconds, the movers' peak in MiB, and what arrived."""
+    """Restores such a backup, and backs up what it became; answers what either took."""
     sizes, count = QUICK if quick else FULL
-    path = make(instance, sizes, count)
+    path, to, target = make(instance, sizes, count), FOLDER / "big-backup.part", f"docker:{instance.odoo}"
     try:
-        with Watch(instance) as watch:
-            seconds, _, last = ours.command("restore", path, "--into", f"docker:{instance.odoo}", *ours.RESTORE)
-        if not watch.seen or watch.strange:
-            raise Failed("the mover", f"not seen, or it wrote beside the filestore: {watch.strange}", "adapt bench/big.py")
-        report = last["result"]["report"]
-        files, matched = report["filestore"], report["attachments"]
+        restored, result = watched(instance, "restore", path, "--into", target, *ours.RESTORE)
+        files, matched = result["report"]["filestore"], result["report"]["attachments"]
         if files["fetched_bytes"] < sum(sizes) or matched["missing"] or matched["corrupt"]:
             raise Failed("the large backup", f"{files['fetched_bytes']} bytes arrived", "a restore that is not whole is not measured")
-        return {"seconds": seconds, "peak": watch.peak, "fetched": files["fetched"], "bytes": files["fetched_bytes"]}
-    finally:
         run("rm", "-f", path)
+        backed_up, made = watched(instance, "backup", target, "--to", to, "--json")
+        if made["files"] < count or made["files_bytes"] < sum(sizes):
+            raise Failed("a backup of ten gigabytes", f"it has {made['files_bytes']} bytes", "a backup that is not whole is not measured")
+        restored |= {"files": files["fetched"], "bytes": files["fetched_bytes"]}
+        return {"restore": restored, "backup": backed_up | {"files": made["files"], "bytes": made["files_bytes"]}}
+    finally:
+        run("rm", "-rf", path, to)

@@ -47,7 +47,10 @@ ROWS = (
     ("downtime", "ours downtime large", "ours downtime small", "ours, small database", "s", 1.3),
     ("p95 /web/login while loading", "ours busy login", "idle login", "idle", "ms", 2.0),
     ("p95 API write while loading", "ours busy write", "idle write", "idle", "ms", 2.0),
-    ("a mover's memory, 10 GB", "ours big memory", 256.0, "limit", "MiB", 1.0),
+    ("backup to S3", "ours backup", "odoo db dump", "odoo db dump, upload", "s", 0.7),
+    ("backup to S3", "ours backup", "pg_dump and tar", "pg_dump -Fc, tar -czf, upload", "s", 0.8),
+    ("a mover's memory, 10 GB restored", "ours big restore memory", 256.0, "limit", "MiB", 1.0),
+    ("a mover's memory, 10 GB backed up", "ours big backup memory", 256.0, "limit", "MiB", 1.0),
 )
 # Of the peers alone, for what they cost a live system.
 PEER_ROWS = (

@@ -102,6 +102,10 @@ class Server:
         self.curl("-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-T", path, f"{self.url}/{BUCKET}/{key}")
         return key
 
+    def remove(self, key):
+        """Removes an object, if it is there."""
+        self.curl("-X", "DELETE", f"{self.url}/{BUCKET}/{key}")
+
     def environment(self):
         """What a client needs to reach it."""
         return os.environ | {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret,

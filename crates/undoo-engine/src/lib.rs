@@ -27,6 +27,7 @@ pub mod restore;
 pub mod source;
 pub mod stage;
 pub mod swap;
+pub mod trust;
 pub mod verify;
 
 use undoo_core::{Kind, Problem, Result};

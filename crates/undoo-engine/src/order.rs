@@ -82,6 +82,9 @@ pub struct Options {
     pub strategy: Strategy,
     /// Codes of findings that a person has accepted.
     pub accept: Vec<String>,
+    /// Public halves of the keys whose owners' backups may bring the code that they list, hexadecimal.
+    #[serde(default)]
+    pub trusted_keys: Vec<String>,
     /// Links live files of the right name and size without hashing them; the report says so.
     pub trust_size: bool,
     /// Hours for which the replaced pair is kept.

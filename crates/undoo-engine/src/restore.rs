@@ -31,6 +31,7 @@ use crate::{
     record::{Record, State},
     stage::{self, Staged},
     swap,
+    trust::Trust,
     verify::{self, Counted},
 };
 
@@ -134,7 +135,9 @@ pub async fn plan_with_dump(
 ) -> Result<Plan> {
     let mut plan = plan(work, backup, audience).await?;
     if work.options.parts != Parts::Filestore && backup.database.is_some() {
-        let (backup, judge) = (Arc::clone(backup), Judge::new(plan.cluster.major, &work.options.accept));
+        let trust = Trust::of(backup, &work.options.trusted_keys);
+        let (backup, judge) =
+            (Arc::clone(backup), Judge::new(plan.cluster.major, &work.options.accept, trust));
         let read = blocking(move || load::read::scan(backup.open_dump()?, judge)).await?;
         plan.findings.extend(read.findings);
     }
@@ -294,6 +297,7 @@ async fn stage_pair(
         staged: &staged,
         cluster: &plan.cluster,
         options: &work.options,
+        trust: Trust::of(&backup, &work.options.trusted_keys),
         pace: Arc::new(Pace::watch(target, &staged.database).await),
         disk: &target.filestore_root,
         audience,

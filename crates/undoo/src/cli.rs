@@ -173,6 +173,11 @@ pub struct Restore {
     /// Accept a finding by its code; may be given several times.
     #[arg(long, value_name = "CODE")]
     pub accept: Vec<String>,
+    /// Take the word of this key for code in the dump: what a backup of ours lists in its manifest, signed
+    /// by this key, needs no --accept. Each backup is signed by the key of whoever made it, which `undoo
+    /// inspect` shows; the key of this machine's user is always trusted. May be given several times.
+    #[arg(long, value_name = "PUBLICKEY", value_parser = public_key)]
+    pub trust_key: Vec<String>,
     /// Link live files of the right name and size without hashing them. The report says so.
     #[arg(long)]
     pub trust_size: bool,
@@ -200,6 +205,14 @@ pub struct Restore {
     /// Print JSON lines of progress, the last one with the report.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A public key as inspection shows it.
+fn public_key(text: &str) -> Result<String, String> {
+    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("a public key has 64 hexadecimal digits".into()),
+    }
 }
 
 /// Whether the live database waits for the proof, or makes room first.

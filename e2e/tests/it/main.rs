@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod backup;
+mod busy;
 mod compose;
 mod crash;
 mod direct;
@@ -17,6 +18,7 @@ mod hostile_input;
 mod keep;
 mod layouts;
 mod memory;
+mod ours;
 mod outgoing;
 mod recover;
 mod refusals;

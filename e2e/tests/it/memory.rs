@@ -1,5 +1,5 @@
 //! A backup of ten gigabytes, a file of more than four and a hundred thousand small ones in it, passes
-//! through a mover of bounded memory, and through no other file.
+//! through a mover of bounded memory, and through no other file; and so does one that is being made.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 use sha1::Digest as _;
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-use crate::support::{Instance, Kind, Made, Undoo, cache, docker::docker_maybe, sha1};
+use crate::support::{
+    Instance, Kind, Made, Undoo, cache,
+    docker::{docker, docker_maybe},
+    sha1,
+};
 
 /// Fetched: more than 32 bits can count.
 const FETCHED: u64 = 4_400 << 20;
@@ -44,21 +48,8 @@ fn a_mover_stays_below_256_mib_with_ten_gigabytes_and_100000_files_and_writes_no
     let at_hand = live.filestore().join(&large.linked);
     fs::create_dir_all(at_hand.parent().unwrap()).unwrap();
     File::create(&at_hand).unwrap().set_len(LINKED).unwrap();
-    let began = Instant::now();
     let words = ["restore", archive, "--into", &live.target(), "--yes", "--json", "--no-boot"];
-    let mut run = undoo.start(&words, &[]);
-    let (mut peak, mut movers) = (0, BTreeSet::new());
-    while run.is_running() {
-        for mover in live.of_undoo("mover", false) {
-            peak = peak.max(look_at(&mover).unwrap_or(0));
-            movers.insert(mover);
-        }
-        std::thread::sleep(Duration::from_millis(250));
-    }
-    let result = run.finish().ends(0).result();
-    eprintln!("restored in {:?}; peak of the movers: {} MiB", began.elapsed(), peak >> 10);
-    assert!(!movers.is_empty() && peak > 1 << 10, "the mover was measured");
-    assert!(peak <= MOST_KIB, "the mover's memory rose to {} MiB", peak >> 10);
+    let result = within_bounds(&undoo, &live, &words);
     let report = &result["report"];
     assert!(report["loaded"]["bytes"].as_u64().unwrap() > ROWS);
     assert!(report["filestore"]["fetched"].as_u64().unwrap() > SMALL_FILES);
@@ -76,6 +67,63 @@ fn a_mover_stays_below_256_mib_with_ten_gigabytes_and_100000_files_and_writes_no
         let content = small(number);
         assert!(fs::read(live.filestore().join(fname(&sha1(&content)))).unwrap() == content, "{number}");
     }
+}
+
+/// Of a live filestore, where it takes no room on disk.
+const BACKED_UP: u64 = 1_000 << 20;
+const BACKED_UP_SMALL: u64 = 10_000;
+
+#[test]
+fn a_mover_that_makes_a_backup_stays_below_256_mib_and_writes_no_scratch_file() {
+    let undoo = Undoo::ready();
+    let live = Instance::up(Kind::ODOO_19);
+    let mut rows =
+        String::from("COPY ir_attachment (name, type, store_fname, checksum, file_size) FROM stdin;\n");
+    let filestore = live.filestore();
+    let mut add = |content: Option<Vec<u8>>| {
+        let hash = content.as_ref().map_or_else(|| sha1_of_zeros(BACKED_UP), |content| sha1(content));
+        let path = filestore.join(fname(&hash));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let size = content.as_ref().map_or("\\N".into(), |content| content.len().to_string());
+        match content {
+            Some(content) => fs::write(&path, content).unwrap(),
+            None => File::create(&path).unwrap().set_len(BACKED_UP).unwrap(),
+        }
+        rows += &format!("large\tbinary\t{}\t{hash}\t{size}\n", fname(&hash));
+    };
+    add(None);
+    (0..BACKED_UP_SMALL).for_each(|number| add(Some(small(number))));
+    live.sql(&(rows + "\\.\n"));
+    let data = format!("/var/lib/odoo/filestore/{}", live.name);
+    docker(&["exec", "-u", "root", &live.odoo(), "chown", "-R", "odoo:", &data]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().to_str().unwrap();
+    let made =
+        within_bounds(&undoo, &live, &["backup", &live.target(), "--to", to, "--level", "1", "--json"]);
+    assert!(made["files"].as_u64().unwrap() > BACKED_UP_SMALL, "{made}");
+    assert!(made["files_bytes"].as_u64().unwrap() > BACKED_UP, "{made}");
+    assert_eq!(made["verified"], true);
+}
+
+/// Runs a command to its end; insists that its movers were seen, stayed within bounds, and wrote nothing
+/// beside their mounts. Gives its result.
+fn within_bounds(undoo: &Undoo, live: &Instance, words: &[&str]) -> Value {
+    let began = Instant::now();
+    let mut run = undoo.start(words, &[]);
+    let (mut peak, mut movers) = (0, BTreeSet::new());
+    while run.is_running() {
+        for mover in live.of_undoo("mover", false) {
+            peak = peak.max(look_at(&mover).unwrap_or(0));
+            movers.insert(mover);
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let result = run.finish().ends(0).result();
+    eprintln!("{} took {:?}; peak of the movers: {} MiB", words[0], began.elapsed(), peak >> 10);
+    assert!(!movers.is_empty() && peak > 1 << 10, "the mover was measured");
+    assert!(peak <= MOST_KIB, "the mover's memory rose to {} MiB", peak >> 10);
+    result
 }
 
 /// What a mover may use, and what it has written; gives its highest resident size so far, in KiB.

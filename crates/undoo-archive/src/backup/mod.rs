@@ -5,6 +5,7 @@
 
 mod inspect;
 mod seek;
+mod signed;
 
 use std::io::Read;
 
@@ -20,7 +21,10 @@ use crate::{
     error::{innermost, problem_of},
     filestore::{FilestoreFile, FilestorePart, FilestoreTar},
     layout::{self, Layout},
-    manifest::{MAX_MANIFEST, Manifest},
+    manifest::{
+        MAX_MANIFEST, Manifest,
+        ours::{DumpRecord, SignatureState},
+    },
     tar::TarReader,
 };
 
@@ -93,17 +97,33 @@ impl Backup {
         &self.container
     }
 
-    /// The dump from its start.
+    /// The dump from its start. One that was signed is held against its signature: its last event comes
+    /// only where every byte is what was signed.
     ///
     /// # Errors
-    /// `no_database` (`Missing`) where there is none; otherwise what the dump's reader finds wrong.
+    /// `no_database` (`Missing`) where there is none; `dump_not_as_signed` (`Refused`) from the stream;
+    /// otherwise what the dump's reader finds wrong.
     pub fn open_dump(&self) -> Result<Box<dyn DumpStream>> {
         let part = self.database.as_ref().ok_or_else(|| missing("no_database", "has no database dump"))?;
         let input = self.dump_bytes(part)?;
-        Ok(Box::new(Unwrapping(match part.format {
-            DumpFormat::Custom => Box::new(CustomDump::open(input).map_err(innermost)?),
-            DumpFormat::Plain => Box::new(PlainDump::open(input).map_err(innermost)?),
-        })))
+        let read = |input| -> Result<Box<dyn DumpStream>> {
+            Ok(Box::new(Unwrapping(match part.format {
+                DumpFormat::Custom => Box::new(CustomDump::open(input).map_err(innermost)?),
+                DumpFormat::Plain => Box::new(PlainDump::open(input).map_err(innermost)?),
+            })))
+        };
+        match self.signed_dump() {
+            Some((_, record)) => signed::hold(input, &record.sha256, read),
+            None => read(input),
+        }
+    }
+
+    /// The key that signed this backup's manifest and what it says of the dump. None where no signature
+    /// holds. Whether the key is one to be trusted is for the caller to know.
+    pub fn signed_dump(&self) -> Option<(&str, &DumpRecord)> {
+        let manifest = self.manifest.as_ref()?;
+        let undoo = manifest.undoo.as_ref().filter(|_| manifest.signature == SignatureState::Valid)?;
+        Some((undoo.public_key.as_deref()?, undoo.parts.database.as_ref()?))
     }
 
     /// A file's content. Its SHA-1 is for the caller to check.

@@ -112,6 +112,10 @@ pub struct DumpRecord {
     /// The `COPY` blocks in their order; absent where the dump was not understood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<Vec<TableExtent>>,
+    /// Code in the dump that a person would have to accept, by the hash of
+    /// [`crate::dump::code::CodeFinding`]; the live system had it, says who signs. At most [`MOST_LISTED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<String>,
 }
 
 /// Where the dump can be read from.

@@ -130,6 +130,7 @@ pub struct BackupWriter<W: Write> {
     corrupt: Vec<CorruptFile>,
     corrupt_total: u64,
     warnings: Vec<Warning>,
+    vouches: bool,
     failed: bool,
 }
 
@@ -151,8 +152,16 @@ impl<W: Write> BackupWriter<W> {
             corrupt: Vec::new(),
             corrupt_total: 0,
             warnings: Vec::new(),
+            vouches: false,
             failed: false,
         })
+    }
+
+    /// The dump to come is of a live system whose owner signs the backup: its code is listed in the
+    /// manifest, so that a restore that trusts the signature does not ask about it again. Never for a
+    /// dump that came from elsewhere, such as another backup.
+    pub fn vouch_for_code(&mut self) {
+        self.vouches = true;
     }
 
     /// Writes the database: a plain dump to its end, which has to be complete. The first thing that a
@@ -209,6 +218,10 @@ impl<W: Write> BackupWriter<W> {
             dump_version: header.and_then(|header| header.dump_version),
             seek: points.index(),
             tables: whole.then(|| std::mem::take(&mut seen.tables)),
+            code: match self.vouches {
+                true => std::mem::take(&mut seen.code).into_iter().collect(),
+                false => Vec::new(),
+            },
         };
         Ok((record, seen))
     }

@@ -1,11 +1,11 @@
-//! A look at the dump while it goes by: where its tables are, which files its attachments name, and
-//! whether it is complete.
+//! A look at the dump while it goes by: where its tables are, which files its attachments name, which
+//! code it has, and whether it is complete.
 //!
 //! It is done by the same reader that a restore uses, so that what is written down about a dump is what
 //! a restore will find. `pg_dump` that died leaves a dump without its end, which is noticed here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read},
     sync::{Arc, mpsc::Receiver},
 };
@@ -16,10 +16,11 @@ use crate::{
     attachments::{Attachment, AttachmentRows},
     dump::{
         DumpEvent, DumpHeader, DumpStream,
+        code::{Verdict, inspect_code},
         plain::PlainDump,
         statement::{Classified, classify},
     },
-    manifest::ours::TableExtent,
+    manifest::ours::{MOST_LISTED, TableExtent},
 };
 
 /// More tables than this are not listed; Odoo has about a thousand.
@@ -30,6 +31,8 @@ const MOST_TABLES: usize = 50_000;
 pub(super) struct Seen {
     pub(super) header: Option<DumpHeader>,
     pub(super) tables: Vec<TableExtent>,
+    /// Hashes of code that a restore would ask a person about.
+    pub(super) code: BTreeSet<String>,
     /// Files that attachments name, with the first row that does.
     pub(super) named: BTreeMap<[u8; 20], i64>,
     pub(super) attachments: u64,
@@ -56,6 +59,7 @@ fn look(input: Input, seen: &mut Seen) -> Result<()> {
     let mut rows_of_attachments = None;
     while let Some(event) = dump.next_event()? {
         match event {
+            DumpEvent::Statement(statement) => seen.judge(&statement.sql),
             DumpEvent::CopyStart(copy) => {
                 rows_of_attachments = AttachmentRows::of(&copy.sql);
                 table = match classify(&copy.sql)? {
@@ -89,6 +93,16 @@ fn look(input: Input, seen: &mut Seen) -> Result<()> {
 }
 
 impl Seen {
+    fn judge(&mut self, sql: &str) {
+        // What is not recognised is refused by a restore, whoever speaks for it.
+        let Ok(classified) = classify(sql) else { return };
+        for code in inspect_code(&classified, sql) {
+            if code.verdict == Verdict::NeedsAcceptance && self.code.len() < MOST_LISTED {
+                self.code.insert(code.hash);
+            }
+        }
+    }
+
     fn note(&mut self, attachment: Attachment) {
         match attachment {
             Attachment::File(row) => match row.hash {

@@ -152,6 +152,7 @@ impl Maker {
         let mut out = Outgoing::new(upload, &work.recipients)?;
         let keys = out.read_back();
         let mut writer = BackupWriter::new(&mut out, settings)?;
+        writer.vouch_for_code();
 
         self.phase(Phase::Dump);
         let program = dump::program(moment.facts.major, work.pg_dump.as_deref())?;

@@ -34,6 +34,7 @@ use crate::{
     pg::{self, DatabaseAccess},
     preflight,
     stage::Staged,
+    trust::Trust,
 };
 use copy::Copier;
 use pace::Pace;
@@ -79,6 +80,8 @@ pub struct Load<'a> {
     pub cluster: &'a Cluster,
     /// Options of the restore.
     pub options: &'a Options,
+    /// The code that the backup's signature speaks for.
+    pub trust: Trust,
     /// When to give way to the live database.
     pub pace: Arc<Pace>,
     /// A directory on the disk that must not fill up.
@@ -102,7 +105,7 @@ impl Load<'_> {
         let access = &self.staged.loader;
         let sessions = self.sessions(access).await?;
         let (queue, work) = mpsc::channel(8);
-        let judge = read::Judge::new(self.cluster.major, &self.options.accept);
+        let judge = read::Judge::new(self.cluster.major, &self.options.accept, self.trust.clone());
         let reader = tokio::task::spawn_blocking(move || read::read(dump, judge, &queue));
         let loaded = self.consume(work, sessions, total).await;
         let read = reader.await.map_err(|error| {
@@ -144,6 +147,7 @@ impl Load<'_> {
         let (mut after_data, mut post_data) = (Vec::new(), Vec::new());
         let mut large_object = LargeObject::default();
         let mut watched = 0;
+        let mut whole = false;
         let mut outcome: Result<()> = Ok(());
         while let Some(item) = work.recv().await {
             outcome = async {
@@ -187,6 +191,7 @@ impl Load<'_> {
                     Work::LargeObjectEnd => {}
                     Work::AfterData { sql } => after_data.push(sql),
                     Work::PostData(item) => post_data.push(item),
+                    Work::End => whole = true,
                 }
                 Ok(())
             }
@@ -203,6 +208,10 @@ impl Load<'_> {
             (Err(problem), _) => return Err(problem),
             (Ok(()), finished) => finished?,
         };
+        if !whole {
+            // Why, the reader tells.
+            return Err(Problem::new(Kind::Cancelled, "dump_ended", "the dump was not read to its end", ""));
+        }
         definitions.commit().await?;
         tally.check(&taken)?;
         for sql in after_data {

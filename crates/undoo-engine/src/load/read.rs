@@ -16,7 +16,7 @@ use undoo_archive::dump::{
 use undoo_core::{Finding, Kind, Problem, Result};
 
 use super::work::{Inserted, PostData, Work};
-use crate::order::Failure;
+use crate::{order::Failure, trust::Trust};
 
 /// Code of the problem that means: the loader has given up, and knows why.
 pub(super) const NOBODY_TAKES: &str = "load_gone";
@@ -25,13 +25,15 @@ pub(super) const NOBODY_TAKES: &str = "load_gone";
 pub struct Judge {
     target: Target,
     accept: Vec<String>,
+    trust: Trust,
 }
 
 impl Judge {
-    /// A judge for a server of this major version, and the codes that a person has accepted.
-    pub fn new(server_major: u32, accept: &[String]) -> Self {
+    /// A judge for a server of this major version, the codes that a person has accepted, and the code that
+    /// a signature speaks for.
+    pub fn new(server_major: u32, accept: &[String], trust: Trust) -> Self {
         let schemas = std::iter::once("public".to_owned()).collect();
-        Self { target: Target { server_major, schemas }, accept: accept.to_vec() }
+        Self { target: Target { server_major, schemas }, accept: accept.to_vec(), trust }
     }
 }
 
@@ -64,8 +66,15 @@ pub fn read(dump: Box<dyn DumpStream>, judge: Judge, queue: &mpsc::Sender<Work>)
     let read = judge_all(dump, judge, Some(queue))?;
     match Failure::of(&read.findings, &accept) {
         Some(failure) => Err(failure),
-        None => Ok(read),
+        None => {
+            queue.blocking_send(Work::End).map_err(|_| nobody_takes())?;
+            Ok(read)
+        }
     }
+}
+
+fn nobody_takes() -> Problem {
+    Problem::new(Kind::Cancelled, NOBODY_TAKES, "the load ended before the dump", "")
 }
 
 /// Reads a dump to its end and loads nothing: for a plan that names every finding.
@@ -131,9 +140,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let Some(queue) = self.queue else { return Ok(()) };
-        queue
-            .blocking_send(work)
-            .map_err(|_| Problem::new(Kind::Cancelled, NOBODY_TAKES, "the load ended before the dump", ""))
+        queue.blocking_send(work).map_err(|_| nobody_takes())
     }
 
     fn statement(&mut self, statement: Statement) -> Result<()> {
@@ -144,7 +151,7 @@ impl Reader<'_> {
             {
                 self.read.confined.push(name.quoted());
             }
-            self.read.note(code.finding());
+            self.read.note(code.finding().map(|finding| self.judge.trust.settle(finding)));
         }
         if let Classified::CreateExtension { name, .. } = &classified {
             self.send(Work::Extension { name: name.clone() })?;

@@ -112,4 +112,7 @@ pub enum Work {
     },
     /// See [`PostData`].
     PostData(PostData),
+    /// The dump was read to its end, and nothing stands against it. Nothing comes after it, and without it
+    /// the dump is not whole.
+    End,
 }

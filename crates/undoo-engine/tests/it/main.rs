@@ -18,5 +18,6 @@ mod outgoing;
 mod pace;
 mod rights;
 mod server;
+mod signed;
 mod tls;
 mod world;

@@ -119,6 +119,7 @@ impl<'s> World<'s> {
                 parts: Parts::All,
                 strategy: Strategy::Beside,
                 accept: Vec::new(),
+                trusted_keys: Vec::new(),
                 trust_size: false,
                 undo_window_hours: 24,
                 jobs: 2,

@@ -212,6 +212,7 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
                 }
             },
             accept: arguments.accept.clone(),
+            trusted_keys: trusted_keys(&arguments.trust_key),
             trust_size: arguments.trust_size,
             undo_window_hours: arguments.undo_window,
             jobs,
@@ -219,6 +220,12 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
         },
         loader_password: pg::random_password()?,
     })
+}
+
+/// The keys that were named, and this machine's own. Where that cannot be had, it has signed nothing.
+fn trusted_keys(named: &[String]) -> Vec<String> {
+    let own = signature::signer().ok().map(|signer| signer.public_key());
+    named.iter().cloned().chain(own).collect()
 }
 
 async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
