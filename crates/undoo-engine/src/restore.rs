@@ -299,7 +299,7 @@ async fn stage_pair(
         cluster: &plan.cluster,
         options: &work.options,
         pace: Arc::new(pace),
-        disk: &target.filestore_root,
+        target,
         audience,
     };
     // Whichever fails first ends the other, and so does a caller that drops all of this.

@@ -10,9 +10,8 @@ use undoo_engine::{
 
 use super::print_json;
 use crate::{
-    cli::{OnTarget, Purge, Report},
+    cli::{OnTarget, Purge},
     place::Place,
-    signature::Signed,
     ui::Ui,
 };
 
@@ -71,32 +70,7 @@ pub(super) async fn release(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure
     Ok(())
 }
 
-pub(super) async fn report(arguments: &Report, ui: &Ui) -> Result<(), Failure> {
-    let on = &arguments.on;
-    let id = arguments.restore.as_deref().map(restore_id).transpose()?;
-    let place = Place::find(on.target.as_deref(), &on.place).await?;
-    let order = Order::Report { target: place.target().clone(), id };
-    let signed: Signed = place.order(order, ui).await?;
-    ui.settle();
-    if on.json {
-        print_json(&signed)?;
-    } else {
-        println!("{}", signed.report);
-        println!("signed by {}", signed.public_key);
-    }
-    if signed.holds() {
-        return Ok(());
-    }
-    Err(Problem::new(
-        Kind::Invalid,
-        "report_changed",
-        "the report is not what its key has signed",
-        "someone has changed it on the target; do not rely on it",
-    )
-    .into())
-}
-
-fn restore_id(text: &str) -> Result<RestoreId, Problem> {
+pub(super) fn restore_id(text: &str) -> Result<RestoreId, Problem> {
     text.parse().map_err(|error: undoo_core::id::ParseError| {
         Problem::new(
             Kind::Invalid,
