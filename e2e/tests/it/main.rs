@@ -10,6 +10,7 @@
 mod compose;
 mod crash;
 mod direct;
+mod disks;
 mod holders;
 mod hostile;
 mod hostile_input;
