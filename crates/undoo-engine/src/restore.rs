@@ -290,15 +290,11 @@ async fn stage_pair(
         let backup = Arc::clone(&backup);
         blocking(move || backup.open_dump()).await?
     };
-    let pace = match &plan.cluster.live {
-        Some(_) => Pace::watch(target).await,
-        None => Pace::default(),
-    };
     let load = Load {
         staged: &staged,
         cluster: &plan.cluster,
         options: &work.options,
-        pace: Arc::new(pace),
+        pace: Arc::new(Pace::watch(target, &staged.database).await),
         target,
         audience,
     };

@@ -1,10 +1,11 @@
 //! Giving way to a live Odoo.
 //!
-//! A load on every processor makes the users of the live database on the same server wait. So the load
-//! looks, once a second, whether the live database is being used, and as long as it is, works on one
-//! session only.
+//! A load on every processor makes the users of other databases on the same server wait. So the load
+//! looks, once a second, whether any of them is being used, and as long as one is, works on one session
+//! only.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,13 +33,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Watches the target's live database until this is dropped.
-    pub async fn watch(target: &Target) -> Self {
-        // A load that cannot see the live database's use is no worse than one that does not look.
+    /// Watches the databases of the target's server, but the staged one, until this is dropped.
+    pub async fn watch(target: &Target, staged: &str) -> Self {
+        // A load that cannot see the others' use is no worse than one that does not look.
         let Ok(client) = target.admin.connect("postgres").await else { return Self::default() };
         let busy = Arc::new(AtomicBool::new(false));
-        let (seen, database) = (Arc::clone(&busy), target.database.clone());
-        let watch = tokio::spawn(async move { look(&client, &database, &seen).await });
+        let (seen, staged) = (Arc::clone(&busy), staged.to_owned());
+        let watch = tokio::spawn(async move { look(&client, &staged, &seen).await });
         Self { busy, watch: Some(watch) }
     }
 
@@ -65,16 +66,25 @@ impl Drop for Pace {
     }
 }
 
-async fn look(client: &Client, database: &str, busy: &AtomicBool) {
-    let count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1";
-    let mut last: Option<(i64, Instant)> = None;
+async fn look(client: &Client, staged: &str, busy: &AtomicBool) {
+    // Autovacuum's transactions count too, but have no client behind them. What a client does only a role
+    // that may read all statistics sees; for others, one that is connected will do.
+    let count = "SELECT datname::text, xact_commit + xact_rollback FROM pg_stat_database d \
+                 WHERE datname NOT IN ($1, 'postgres') AND EXISTS (SELECT FROM pg_stat_activity a \
+                 WHERE a.datid = d.datid AND coalesce(a.backend_type, 'client backend') = 'client backend' \
+                 AND coalesce(a.state_change > now() - interval '2 s', true))";
+    let mut last: Option<(HashMap<String, i64>, Instant)> = None;
     let mut used: Option<Instant> = None;
     loop {
-        let Ok(Some(row)) = client.query_opt(count, &[&database]).await else { return };
-        let (transactions, now): (i64, _) = (row.get(0), Instant::now());
-        if let Some((before, then)) = last {
-            let rate = (transactions - before) as f64 / now.duration_since(then).as_secs_f64();
-            if rate >= IN_USE {
+        let Ok(rows) = client.query(count, &[&staged]).await else { return };
+        let now = Instant::now();
+        let transactions: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        if let Some((before, then)) = &last {
+            let seconds = now.duration_since(*then).as_secs_f64();
+            let since = |(database, count): (&String, &i64)| {
+                before.get(database).map_or(0.0, |before| (count - before) as f64 / seconds)
+            };
+            if transactions.iter().map(since).any(|rate| rate >= IN_USE) {
                 used = Some(now);
             }
         }

@@ -13,6 +13,7 @@ mod leftovers;
 mod lock;
 mod odoo;
 mod outgoing;
+mod pace;
 mod rights;
 mod server;
 mod tls;
