@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use md5::Md5;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use undoo_core::{BackupId, Kind, Problem, Result, Signer, word};
+use undoo_core::{BackupId, Kind, Problem, Result, Sign, word};
 
 use crate::{
     Backup,
@@ -137,7 +137,7 @@ pub fn to_undoo<W: Write>(
     out: W,
     settings: Settings,
     undoo_version: &str,
-    signer: Option<&Signer>,
+    signer: Option<&dyn Sign>,
 ) -> Result<(W, Undoo, Converted)> {
     let part = backup.database.as_ref().ok_or_else(|| no_database(backup))?;
     if part.format == DumpFormat::Custom {

@@ -18,5 +18,5 @@ pub use finding::{Finding, Severity};
 pub use id::{BackupId, RestoreId};
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};
-pub use signature::Signer;
+pub use signature::{Sign, Signer};
 pub use word::word;

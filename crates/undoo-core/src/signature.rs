@@ -7,6 +7,20 @@ use std::fmt;
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier, VerifyingKey};
 
+use crate::Result;
+
+/// Who can sign: a key that is at hand, or somebody elsewhere who has one and is asked.
+pub trait Sign {
+    /// The public half of the key, hexadecimal.
+    fn public_key(&self) -> String;
+
+    /// The signature of these bytes, 128 hexadecimal digits.
+    ///
+    /// # Errors
+    /// When whoever is asked does not sign.
+    fn sign(&self, bytes: &[u8]) -> Result<String>;
+}
+
 /// The private half of a key (Ed25519, RFC 8032). Wiped from memory when dropped, never printed.
 pub struct Signer(SigningKey);
 
@@ -24,6 +38,16 @@ impl Signer {
     /// The signature of these bytes, 128 hexadecimal digits. Equal bytes have equal signatures.
     pub fn sign(&self, bytes: &[u8]) -> String {
         hex::encode(self.0.sign(bytes).to_bytes())
+    }
+}
+
+impl Sign for Signer {
+    fn public_key(&self) -> String {
+        self.public_key()
+    }
+
+    fn sign(&self, bytes: &[u8]) -> Result<String> {
+        Ok(self.sign(bytes))
     }
 }
 

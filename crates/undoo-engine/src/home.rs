@@ -1,4 +1,5 @@
-//! What a restore keeps on the target: its record, its journal, its parked directories.
+//! What a restore keeps on the target: its record, its journal, its parked directories. Where a backup has
+//! its snapshot.
 //!
 //! Everything lives in `.undoo` inside the directory of filestores, so that it is on the same file
 //! system as the live filestore (renames and hard links need that), goes where the volume goes, and is
@@ -11,8 +12,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use undoo_core::{Kind, Problem, RestoreId, Result, Side};
+use undoo_core::{BackupId, Kind, Problem, RestoreId, Result, Side};
 
+/// How the name of a backup's directory begins; restores' have none.
+const BACKUP: &str = "backup-";
 /// File of a restore's directory that says which database it is of.
 const DATABASE: &str = "database.json";
 
@@ -34,6 +37,20 @@ impl Home {
     /// The restore's own directory.
     pub fn restore(&self, id: &RestoreId) -> PathBuf {
         self.root.join(id.to_string())
+    }
+
+    /// A backup's own directory, for as long as it is being made.
+    pub fn backup(&self, id: &BackupId) -> PathBuf {
+        self.root.join(format!("{BACKUP}{id}"))
+    }
+
+    /// Directories of all backups that are being made, or were when their process died.
+    ///
+    /// # Errors
+    /// `Unavailable` when the directory cannot be read.
+    pub fn backups(&self) -> Result<Vec<PathBuf>> {
+        let id = |name: &str| name.strip_prefix(BACKUP)?.parse::<BackupId>().ok();
+        Ok(self.names()?.iter().filter_map(|name| id(name)).map(|id| self.backup(&id)).collect())
     }
 
     /// Where a side's filestore waits while it is not live.
@@ -145,15 +162,19 @@ impl Home {
     /// # Errors
     /// `Unavailable` when the directory cannot be read.
     pub fn restores(&self) -> Result<Vec<RestoreId>> {
-        let entries = match fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(at("read", &self.root)(error)),
-        };
-        let mut ids: Vec<RestoreId> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let mut ids: Vec<RestoreId> = self.names()?.iter().filter_map(|name| name.parse().ok()).collect();
         ids.sort();
         Ok(ids)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        match fs::read_dir(&self.root) {
+            Ok(entries) => {
+                Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(at("read", &self.root)(error)),
+        }
     }
 
     /// Removes the restore's directory with everything in it.
@@ -171,7 +192,7 @@ fn dropped(database: &str) -> String {
 }
 
 /// Writes a document into a directory, atomically and durably.
-fn write<T: Serialize>(directory: &Path, name: &str, document: &T) -> Result<()> {
+pub(crate) fn write<T: Serialize>(directory: &Path, name: &str, document: &T) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = directory.join(name);
     let draft = directory.join(format!("{name}.new"));
@@ -185,7 +206,8 @@ fn write<T: Serialize>(directory: &Path, name: &str, document: &T) -> Result<()>
     write().map_err(at("write", &path))
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+/// Reads a document; `None` where there is none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,10 +1,11 @@
-//! The data plane: inspect, plan, load, verify, cut over, undo.
+//! The data plane: inspect, plan, load, verify, cut over, undo; and back up.
 //!
 //! The engine knows PostgreSQL and a directory of filestores. It knows no Docker and no HTTP server: what
 //! has to be stopped and started is a [`swap::Services`] of its caller. It runs inside a mover container
 //! or inside the command itself, with the same orders and answers.
 
 pub mod attachments;
+pub mod backup;
 pub mod cluster;
 pub mod files;
 pub mod filestore;

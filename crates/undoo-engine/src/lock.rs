@@ -7,7 +7,7 @@
 use std::{fmt, time::Duration};
 
 use tokio_postgres::{Client, error::SqlState};
-use undoo_core::{Kind, Problem, RestoreId, Result};
+use undoo_core::{BackupId, Kind, Problem, RestoreId, Result};
 
 use crate::{home::Home, order::Target, pg, record::Record};
 
@@ -28,6 +28,8 @@ pub enum Work {
     Restore(RestoreId),
     /// A cutover of a restore, in either direction.
     Cutover(RestoreId),
+    /// A backup, until its database is dumped.
+    Backup(BackupId),
     /// Removing kept pairs.
     Purge,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Work {
         match self {
             Self::Restore(id) => write!(f, "restore {id}"),
             Self::Cutover(id) => write!(f, "cutover {id}"),
+            Self::Backup(id) => write!(f, "backup {id}"),
             Self::Purge => f.write_str("purge"),
         }
     }
@@ -50,10 +53,10 @@ impl Work {
 
     fn of_session(name: &str) -> Option<Self> {
         let mut words = name.strip_prefix("undoo ")?.split(' ');
-        let (work, id) = (words.next()?, words.next().map(str::parse));
-        match (work, id) {
-            ("restore", Some(Ok(id))) => Some(Self::Restore(id)),
-            ("cutover", Some(Ok(id))) => Some(Self::Cutover(id)),
+        match (words.next()?, words.next()) {
+            ("restore", Some(id)) => id.parse().ok().map(Self::Restore),
+            ("cutover", Some(id)) => id.parse().ok().map(Self::Cutover),
+            ("backup", Some(id)) => id.parse().ok().map(Self::Backup),
             ("purge", None) => Some(Self::Purge),
             _ => None,
         }
@@ -205,6 +208,7 @@ async fn busy(server: &Client, target: &Target) -> Result<Problem> {
     let who = match Work::of_session(&name) {
         Some(Work::Restore(id)) => format!("restore {id}{}", of_backup(id)),
         Some(Work::Cutover(id)) => format!("the cutover of restore {id}{}", of_backup(id)),
+        Some(Work::Backup(id)) => format!("backup {id}"),
         Some(Work::Purge) => "a purge".to_owned(),
         None => "another run of undoo".to_owned(),
     };
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn the_name_of_a_session_says_what_it_is_for_and_is_not_cut_off() {
         let id = RestoreId::generate();
-        for work in [Work::Restore(id), Work::Cutover(id), Work::Purge] {
+        for work in [Work::Restore(id), Work::Cutover(id), Work::Backup(BackupId::generate()), Work::Purge] {
             let name = work.session_name();
             assert!(name.len() < 64, "{name}");
             assert_eq!(Work::of_session(&name), Some(work));

@@ -122,6 +122,14 @@ pub enum Phase {
     Cutover,
     /// Waiting for Odoo to answer.
     HealthCheck,
+    /// Linking the files of a backup.
+    Snapshot,
+    /// Dumping the database into a backup.
+    Dump,
+    /// Writing files into a backup.
+    Store,
+    /// Reading a backup back.
+    ReadBack,
 }
 
 /// One line of a mover's answer.

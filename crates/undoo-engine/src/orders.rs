@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use undoo_core::{Kind, Problem, RestoreId, Result, Side};
+use undoo_core::{BackupId, Kind, Problem, RestoreId, Result, Side};
 use undoo_storage::StorageOrder;
 
 use crate::{
+    backup::{self, Made, Open, Step},
     cluster, files,
     health::{self, Patience},
     home::Home,
@@ -93,6 +94,18 @@ pub enum Order {
         target: Target,
         /// The restore.
         id: RestoreId,
+    },
+    /// Make a backup, up to its manifest. Answers a [`backup::Unsigned`].
+    Backup {
+        /// The backup.
+        work: Box<backup::Assignment>,
+    },
+    /// Finish the backup and read it back. Answers a [`backup::Made`].
+    Seal {
+        /// The backup.
+        id: BackupId,
+        /// The signature of the text that was answered.
+        signature: String,
     },
     /// Match a live system's attachments with its files. Answers a reconciliation.
     Verify {
@@ -204,11 +217,13 @@ pub struct UndoPlan {
 #[derive(Default)]
 pub struct Session {
     locked: Option<Locked>,
+    /// A backup that is being made.
+    backup: Option<Open>,
 }
 
 impl Session {
     /// Carries out an order. When this is dropped before it is ready, the order is cancelled, and what it
-    /// has staged stays for [`Order::Discard`] or the next run.
+    /// has staged stays for [`Order::Discard`] or the next run; a backup goes on until [`Session::end`].
     ///
     /// # Errors
     /// Those of the order; `Conflict` when somebody else is at work on the target.
@@ -259,6 +274,8 @@ impl Session {
                 restore::discard(self.lock(&target, Work::Restore(id)).await?, &target, &id).await?;
                 Value::Null
             }
+            Order::Backup { work } => value(&self.back_up(*work, audience).await?)?,
+            Order::Seal { id, signature } => value(&self.seal(id, signature, audience).await?)?,
             Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
             Order::List { target } => value(&list(&target)?)?,
             Order::DraftReport { target, id, report } => {
@@ -289,6 +306,40 @@ impl Session {
         })
     }
 
+    async fn back_up(
+        &mut self,
+        work: backup::Assignment,
+        audience: &dyn Audience,
+    ) -> Result<backup::Unsigned> {
+        self.lock(&work.target, Work::Backup(work.id)).await?;
+        let backup = self.backup.insert(Open::begin(work));
+        loop {
+            match backup.next(audience).await? {
+                Step::Dumped => self.locked = None,
+                Step::Unsigned(unsigned) => return Ok(unsigned),
+                Step::Made(made) => return Err(out_of_turn(made.id)),
+            }
+        }
+    }
+
+    async fn seal(&mut self, id: BackupId, signature: String, audience: &dyn Audience) -> Result<Made> {
+        let backup = self.backup.as_mut().ok_or_else(|| out_of_turn(id))?;
+        backup.sign(signature);
+        match backup.next(audience).await? {
+            Step::Made(made) => Ok(*made),
+            Step::Dumped | Step::Unsigned(_) => Err(out_of_turn(id)),
+        }
+    }
+
+    /// Ends what goes on between orders, and waits until it is taken back. To be called in the end, whatever
+    /// that was.
+    pub async fn end(&mut self) {
+        if let Some(backup) = self.backup.take() {
+            backup.cancel().await;
+            self.locked = None;
+        }
+    }
+
     /// The lock that the orders so far have taken. The session has none then.
     pub fn take_lock(&mut self) -> Option<Locked> {
         self.locked.take()
@@ -306,6 +357,15 @@ impl Session {
         };
         Ok(self.locked.insert(held))
     }
+}
+
+fn out_of_turn(id: BackupId) -> Problem {
+    Problem::new(
+        Kind::Internal,
+        "backup_out_of_turn",
+        format!("backup {id} was told something at the wrong time"),
+        "please report this",
+    )
 }
 
 fn value(answer: &impl Serialize) -> Result<Value> {

@@ -9,7 +9,7 @@ use undoo_archive::{
     container::{BackupInput, MemberInfo, MemberSource},
 };
 use undoo_core::Result;
-use undoo_storage::{Access, BlockingFolder, BlockingObject, Opened, Options};
+use undoo_storage::{Access, BlockingFolder, BlockingObject, Object, Opened, Options};
 
 struct Bytes(BlockingObject);
 
@@ -21,6 +21,15 @@ impl RangedRead for Bytes {
     fn stream(&self, offset: u64, len: u64) -> std::io::Result<Box<dyn Read + Send>> {
         self.0.stream(offset, len)
     }
+}
+
+/// Opens a backup that is one object. To be called on a thread that may block.
+///
+/// # Errors
+/// Those of the archive readers.
+pub fn of_object(runtime: Handle, object: Arc<Object>, place: &str) -> Result<Backup> {
+    let bytes = Bytes(BlockingObject::new(runtime, object));
+    Backup::open(BackupInput::Single(Arc::new(bytes), place.to_owned()))
 }
 
 struct Members(BlockingFolder);
@@ -46,9 +55,7 @@ pub async fn open(access: &Access, options: &Options) -> Result<Arc<Backup>> {
     let runtime = Handle::current();
     let work = move || {
         let input = match opened {
-            Opened::File(object) => {
-                BackupInput::Single(Arc::new(Bytes(BlockingObject::new(runtime, object))), place)
-            }
+            Opened::File(object) => return of_object(runtime, object, &place).map(Arc::new),
             Opened::Folder(folder) => {
                 BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder))))
             }

@@ -2,9 +2,9 @@
 
 use undoo_core::{Kind, Problem, Result};
 
-/// The longest line that a container of ours may write. Answers are JSON lines of a few kilobytes;
-/// reports of verification are the longest.
-const LONGEST_LINE: usize = 8 * 1024 * 1024;
+/// The longest line that a container of ours may write. Answers are JSON lines of a few kilobytes; a
+/// manifest to be signed is the longest, 16 MiB before its quotes are escaped.
+const LONGEST_LINE: usize = 32 * 1024 * 1024;
 
 /// Collects chunks and hands out whole lines without their ends.
 #[derive(Default)]

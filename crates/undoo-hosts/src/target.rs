@@ -8,6 +8,7 @@ mod command;
 pub mod conf;
 mod database;
 mod find;
+mod origin;
 mod version;
 
 use std::{
@@ -25,6 +26,7 @@ pub use conf::{ConfFile, OdooConf};
 pub use database::DatabaseContainer;
 pub(crate) use database::all_containers;
 pub use find::compose_project;
+pub use origin::image_digest;
 
 use crate::{
     archive,
@@ -79,6 +81,8 @@ pub struct OdooContainer {
     pub compose: Option<ComposeService>,
     /// Memory limit in bytes; 0 is none.
     pub memory_limit: i64,
+    /// Limit of processors in billionths of one; 0 is none.
+    pub nano_cpus: i64,
     /// Variables that were given to the container or its image; may hold secrets.
     #[serde(skip)]
     pub(crate) env: EnvMap,
@@ -281,6 +285,7 @@ pub async fn inspect_odoo(docker: &Docker, container: &str) -> Result<OdooContai
         database_authorities,
         compose: compose_service(&labels),
         memory_limit: host.memory.unwrap_or(0),
+        nano_cpus: host.nano_cpus.unwrap_or(0),
         working_dir: config.working_dir.unwrap_or_default(),
         env,
         conf,

@@ -35,6 +35,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Restore a backup: load it beside the live system, prove it, then swap it in.
     Restore(Box<Restore>),
+    /// Back up a live system: database, files and custom modules, in one ZIP that Odoo itself loads.
+    Backup(Box<Backup>),
     /// Bring back what the newest restore replaced; once more, and the restored pair is back.
     Undo(Undo),
     /// Finish a cutover that broke off, in the direction it was going.
@@ -266,6 +268,56 @@ pub enum ConvertLayout {
     /// dump.sql, filestore.tar.gz and manifest.json in a ZIP.
     Oec,
 }
+
+/// `undoo backup`
+#[derive(Debug, Args)]
+#[command(after_long_help = BACKUP_EXAMPLES)]
+pub struct Backup {
+    /// docker:CONTAINER (an Odoo container) or compose:PROJECT.
+    #[arg(required_unless_present = "database_url")]
+    pub target: Option<String>,
+    /// Where to work.
+    #[command(flatten)]
+    pub place: TargetArgs,
+    /// Storage that the backup is kept in: a folder, or an address as `undoo storage test` takes it, with
+    /// credentials from the environment. The backup becomes
+    /// STORAGE/backups/ORG/ENV/DATABASE_YYYY-MM-DD_HH-MM-SS.zip (UTC), and is there only when it is whole.
+    #[arg(long, value_name = "STORAGE")]
+    pub to: String,
+    /// Whose backup it is.
+    #[arg(long, value_name = "ORG", default_value = "local")]
+    pub org: String,
+    /// Which environment it is of. [default: the database's name]
+    #[arg(long, value_name = "ENV")]
+    pub env: Option<String>,
+    /// Leave the files out.
+    #[arg(long)]
+    pub database_only: bool,
+    /// Without Docker: folder with custom modules; may be given several times. In Docker they are found.
+    #[arg(long, value_name = "DIR", requires = "database_url")]
+    pub addons: Vec<PathBuf>,
+    /// Without Docker: the pg_dump to use.  [default: the oldest one here that can dump the server]
+    #[arg(long, value_name = "PATH", requires = "database_url")]
+    pub pg_dump: Option<PathBuf>,
+    /// Compression, from 1 (quick) to 9 (small); 0 stores everything as it is.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub level: u8,
+    /// Threads that compress.  [default: the processors there are, at most 8]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Print JSON lines of progress, the last one with what was made.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const BACKUP_EXAMPLES: &str = "\
+Odoo goes on meanwhile. Nothing is written to a temporary file. When it is done, the backup was read back
+from the storage and is what was written.
+
+Examples:
+  undoo backup docker:acme_odoo --to /srv/backups
+  undoo backup compose:acme --to s3://acme-backups --env production
+  undoo restore /srv/backups/backups/local/acme/acme_2026-01-31_02-00-00.zip --into docker:acme_odoo";
 
 /// `undoo undo`
 #[derive(Debug, Args)]

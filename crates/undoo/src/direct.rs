@@ -131,7 +131,10 @@ impl DirectPlace {
         let mut session = self.session.lock().await;
         tokio::select! {
             outcome = session.carry_out(order, ui) => outcome,
-            () = interrupted() => Err(cancelled().into()),
+            () = interrupted() => {
+                session.end().await;
+                Err(cancelled().into())
+            }
         }
     }
 

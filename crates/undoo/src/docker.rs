@@ -1,6 +1,7 @@
 //! A target in Docker: orders run in mover containers, the proof in a throw-away Odoo, the cutover in a
 //! detached agent.
 
+mod environment;
 mod movers;
 
 use std::{
@@ -24,7 +25,7 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, agent as agents, binary,
+    Docker, DockerEndpoint, Labels, Role, agent as agents, binary,
     cleanup::{self, LeftoverKind},
     mover::{ContainerEnd, MoverSpec, last_lines},
     odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
@@ -172,6 +173,21 @@ impl DockerPlace {
     /// Those of the engine.
     pub async fn remove_of(&self, task: &str) -> Result<()> {
         cleanup::remove(&self.docker, task, u64::MAX).await.map(|_| ())
+    }
+
+    /// Removes movers on this Odoo that have ended: their commands died before they could.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn remove_ended(&self) -> Result<()> {
+        for found in cleanup::list(&self.docker, None).await? {
+            let ours =
+                found.labels.target.as_ref() == Some(&self.odoo.name) && found.role == Role::Mover.as_str();
+            if ours && !found.running {
+                agents::remove(&self.docker, &found.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes volumes with the binaries of other versions that nobody has used for an hour.

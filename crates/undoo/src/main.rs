@@ -45,6 +45,7 @@ fn wants_json(command: &Command) -> bool {
     match command {
         Command::Inspect(inspect) => inspect.json,
         Command::Restore(restore) => restore.json,
+        Command::Backup(backup) => backup.json,
         Command::Undo(undo) => undo.on.json,
         Command::Purge(purge) => purge.on.json,
         Command::Report(report) => report.on.json,

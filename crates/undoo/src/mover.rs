@@ -26,8 +26,14 @@ const LONGEST_ORDER: u64 = 16 << 20;
 /// ended, perhaps in the middle of an order: that one is cancelled. Only a lock that is being handed over
 /// is kept until the cutover, which needs no caller any more, has come for it.
 pub async fn run() -> ExitCode {
-    let ui = Ui::new(true);
     let mut session = Session::default();
+    let code = carry_out(&mut session).await;
+    session.end().await;
+    code
+}
+
+async fn carry_out(session: &mut Session) -> ExitCode {
+    let ui = Ui::new(true);
     let (mut orders, closed) = orders();
     let mut stop = pin!(terminated());
     loop {
@@ -53,6 +59,7 @@ pub async fn run() -> ExitCode {
             None => {
                 let problem = cancelled();
                 let code = problem.exit_code();
+                session.end().await;
                 ui.tell(Answer::failed(problem.into()));
                 return ExitCode::from(code);
             }

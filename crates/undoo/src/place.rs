@@ -3,8 +3,10 @@
 //! Commands speak to a [`Place`] and do not know which of the two it is.
 
 use serde_json::Value;
+use undoo_archive::manifest::ours::Environment;
 use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 use undoo_engine::{
+    backup::AddonsFolder,
     health::Answered,
     order::{Failure, Target},
     orders::{Listed, Order},
@@ -174,6 +176,28 @@ impl Place {
     pub async fn close(&self) -> Result<()> {
         match self {
             Self::Docker(place) => place.close().await,
+            Self::Direct(_) => Ok(()),
+        }
+    }
+
+    /// What a backup says about the system, and the folders of custom modules that are known here.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn environment(&self) -> Result<(Environment, Vec<AddonsFolder>)> {
+        match self {
+            Self::Docker(place) => place.environment().await,
+            Self::Direct(_) => Ok((Environment::default(), Vec::new())),
+        }
+    }
+
+    /// Removes containers that have ended, and whose commands died before they could remove them.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn remove_ended(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.remove_ended().await,
             Self::Direct(_) => Ok(()),
         }
     }

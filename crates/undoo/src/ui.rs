@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use undoo_core::{Finding, Kind, Problem, Severity};
 use undoo_engine::order::{Answer, Audience, Failure, Phase};
 
@@ -112,6 +112,10 @@ impl Ui {
         let Self::Terminal(bar) = self else { return };
         let shown = bar.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((_, bar)) = shown.as_ref().filter(|(shown, _)| *shown == phase) else { return };
+        if total.is_none() && unit == "bytes" {
+            bar.set_message(format!("{} {}", title(phase), HumanBytes(done)));
+            return;
+        }
         if let (Some(total), None) = (total, bar.length()) {
             bar.set_length(total);
             let template = if unit == "bytes" {
@@ -160,6 +164,10 @@ fn title(phase: Phase) -> &'static str {
         Phase::Neutralize => "Neutralizing the copy",
         Phase::Cutover => "Cutting over",
         Phase::HealthCheck => "Waiting for Odoo",
+        Phase::Snapshot => "Linking the files",
+        Phase::Dump => "Dumping the database",
+        Phase::Store => "Writing the files",
+        Phase::ReadBack => "Reading the backup back",
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod backup;
 mod compose;
 mod crash;
 mod direct;

@@ -67,7 +67,7 @@ fn admin_password(live: &Instance) -> String {
 
 /// Our containers as `docker inspect` and `docker logs` show them, with their processes; and the
 /// command's own process.
-fn what_anyone_sees(live: &Instance) -> String {
+pub(crate) fn what_anyone_sees(live: &Instance) -> String {
     let filter = format!("label=sh.undoo.target={}", live.odoo());
     let mut seen = String::new();
     for container in docker(&["ps", "-aq", "--filter", &filter]).lines() {
@@ -80,7 +80,6 @@ fn what_anyone_sees(live: &Instance) -> String {
     }
     let processes = output(Command::new("ps").args(["-eo", "args"]), b"");
     let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
-    let ours =
-        processes.lines().filter(|line| line.contains("undoo-e2e restore") || line.contains("/undoo/undoo"));
+    let ours = processes.lines().filter(|line| line.contains("undoo-e2e ") || line.contains("/undoo/undoo"));
     seen + &ours.collect::<Vec<_>>().join("\n")
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, ser::Serializer};
-use undoo_core::{BackupId, Kind, Problem, Result, Signer, signature};
+use undoo_core::{BackupId, Kind, Problem, Result, Sign, signature};
 
 use super::{MAX_MANIFEST, json::Indented};
 
@@ -21,7 +21,7 @@ pub const DUMP_MEMBER: &str = "dump.sql";
 pub const MOST_LISTED: usize = 10_000;
 
 /// Precedes the manifest where it is signed, so that a signature of something else never fits.
-const SIGNED: &[u8] = b"undoo manifest 1\n";
+pub const SIGNED: &[u8] = b"undoo manifest 1\n";
 /// Stands for the signature where the manifest is signed.
 const BLANK: [u8; 128] = [b'0'; 128];
 
@@ -93,7 +93,7 @@ pub struct Parts {
 }
 
 /// The dump.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DumpRecord {
     /// Bytes of the dump.
     pub bytes: u64,
@@ -213,10 +213,8 @@ pub struct GitOrigin {
     /// The branch that was checked out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The commit that was checked out.
+    /// The commit that was checked out. The files in the backup may differ from it.
     pub commit: String,
-    /// Whether files differed from the commit.
-    pub changed: bool,
 }
 
 /// What the containers may use.
@@ -313,10 +311,10 @@ struct File<'a> {
 /// The bytes of `manifest.json`, signed where there is a signer.
 ///
 /// # Errors
-/// `manifest_too_large` (`Invalid`) when no reader would take it.
-pub fn write(odoo: &OdooKeys, undoo: &Undoo, signer: Option<&Signer>) -> Result<Vec<u8>> {
+/// `manifest_too_large` (`Invalid`) when no reader would take it; the signer's.
+pub fn write(odoo: &OdooKeys, undoo: &Undoo, signer: Option<&dyn Sign>) -> Result<Vec<u8>> {
     let mut undoo = undoo.clone();
-    undoo.public_key = signer.map(Signer::public_key);
+    undoo.public_key = signer.map(Sign::public_key);
     undoo.signature = signer.map(|_| String::from_utf8_lossy(&BLANK).into_owned());
     let mut bytes = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut bytes, Indented::new());
@@ -333,7 +331,7 @@ pub fn write(odoo: &OdooKeys, undoo: &Undoo, signer: Option<&Signer>) -> Result<
         ));
     }
     if let Some(signer) = signer {
-        let digits = signer.sign(&[SIGNED, &bytes].concat());
+        let digits = signer.sign(&[SIGNED, &bytes].concat())?;
         // The last value of the file: what might look like it before is text of someone else's.
         if let Some(at) = memchr::memmem::rfind(&bytes, &BLANK) {
             bytes[at..at + BLANK.len()].copy_from_slice(digits.as_bytes());

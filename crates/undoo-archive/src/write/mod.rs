@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use undoo_core::{BackupId, Kind, Problem, Result, Signer};
+use undoo_core::{BackupId, Kind, Problem, Result, Sign};
 
 use self::{
     deflate::{BLOCK, Lane, Pending, Pool},
@@ -358,7 +358,7 @@ impl<W: Write> BackupWriter<W> {
     ///
     /// # Errors
     /// `Unavailable` when the output cannot be written; those of [`ours::write`].
-    pub fn finish(mut self, description: Description, signer: Option<&Signer>) -> Result<(W, Undoo)> {
+    pub fn finish(mut self, description: Description, signer: Option<&dyn Sign>) -> Result<(W, Undoo)> {
         self.begin()?;
         while !self.small.is_empty() {
             self.put_small()?;
@@ -367,7 +367,7 @@ impl<W: Write> BackupWriter<W> {
         let odoo = description.odoo.clone();
         let mut undoo = self.describe(description);
         let manifest = ours::write(&odoo, &undoo, signer)?;
-        undoo.public_key = signer.map(Signer::public_key);
+        undoo.public_key = signer.map(Sign::public_key);
         let crc = crc32fast::hash(&manifest);
         let (len, deflate) = (manifest.len() as u64, self.settings.level > 0);
         let (method, data) = if deflate {

@@ -9,7 +9,7 @@ use undoo_archive::{
     manifest::ours::{Environment, OdooKeys, Undoo},
     write::{BackupWriter, Description, Settings},
 };
-use undoo_core::{BackupId, Result, Signer};
+use undoo_core::{BackupId, Result, Sign, Signer};
 
 pub(crate) const CREATED: &str = "2026-11-22T12:37:21Z";
 
@@ -115,7 +115,7 @@ pub(crate) fn written(
     files: &[([u8; 20], Vec<u8>)],
     addons: &[(&str, &[u8])],
     settings: Settings,
-    signer: Option<&Signer>,
+    signer: Option<&dyn Sign>,
 ) -> Result<(Vec<u8>, Undoo)> {
     let mut writer = BackupWriter::new(Vec::new(), settings)?;
     writer.database(&mut dump)?;

@@ -39,6 +39,20 @@ pub enum SslMode {
     VerifyFull,
 }
 
+impl SslMode {
+    /// As libpq writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 impl FromStr for SslMode {
     type Err = Problem;
 

@@ -50,6 +50,8 @@ pub struct DatabaseContainer {
     pub admin_password: Option<SecretString>,
     /// Memory limit in bytes; 0 is none.
     pub memory_limit: i64,
+    /// Limit of processors in billionths of one; 0 is none.
+    pub nano_cpus: i64,
 }
 
 /// Looks for the container that `db_host` resolves to in the networks of the Odoo container.
@@ -139,6 +141,7 @@ fn answers_to(
 async fn describe(docker: &Docker, found: ContainerInspectResponse) -> Result<DatabaseContainer> {
     let id = found.id.clone().unwrap_or_default();
     let config = found.config.clone().unwrap_or_default();
+    let host = found.host_config.clone().unwrap_or_default();
     let env = EnvMap::parse(config.env.as_ref());
     let from_file = |variable: &str| env.get(variable).map(str::to_owned);
     let admin_user = match from_file("POSTGRES_USER_FILE") {
@@ -165,7 +168,8 @@ async fn describe(docker: &Docker, found: ContainerInspectResponse) -> Result<Da
             .or_else(|| env.get("POSTGRES_USER").map(str::to_owned))
             .unwrap_or_else(|| "postgres".into()),
         admin_password,
-        memory_limit: found.host_config.and_then(|host| host.memory).unwrap_or(0),
+        memory_limit: host.memory.unwrap_or(0),
+        nano_cpus: host.nano_cpus.unwrap_or(0),
         id,
     })
 }

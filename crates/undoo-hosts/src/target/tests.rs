@@ -42,6 +42,7 @@ pub(crate) fn container(mounts: Vec<Mount>) -> OdooContainer {
         database_authorities: None,
         compose: None,
         memory_limit: 0,
+        nano_cpus: 0,
         env: EnvMap::default(),
         working_dir: String::new(),
     }
@@ -88,6 +89,7 @@ fn volumes_that_can_be_seen_on_different_disks_share_none() {
             admin_user: "postgres".into(),
             admin_password: None,
             memory_limit: 0,
+            nano_cpus: 0,
         });
         odoo.shares_disk_with_database()
     };
@@ -95,4 +97,22 @@ fn volumes_that_can_be_seen_on_different_disks_share_none() {
     assert!(!with_data_at(Some("/proc")));
     assert!(with_data_at(Some("/not/to/be/seen/from/here")));
     assert!(!with_data_at(None), "a volume whose driver keeps it somewhere");
+}
+
+#[test]
+fn modules_that_are_mounted_are_custom_and_the_data_are_none() {
+    let mut odoo = container(vec![
+        mount("/var/lib/odoo", Some("/srv/odoo")),
+        mount("/mnt/extra-addons", Some("/srv/addons")),
+        mount("/usr/lib/odoo/addons/acme", Some("/srv/acme")),
+        mount("/usr/lib/odoo/addons/web/static", Some("/srv/static")),
+        mount("/opt/odoo/data", Some("/srv/data")),
+    ]);
+    odoo.conf.data_dir = "/var/lib/odoo".into();
+    odoo.filestore_root = "/var/lib/odoo/filestore".into();
+    odoo.working_dir = "/mnt".into();
+    let paths = ["extra-addons", "/usr/lib/odoo/addons", "/mnt/extra-addons/", "/var/lib"];
+    odoo.conf.addons_path = paths.map(str::to_owned).to_vec();
+    let found = odoo.custom_addons();
+    assert_eq!(found, ["/mnt/extra-addons", "/usr/lib/odoo/addons/acme", "/var/lib/odoo/addons/19.0"]);
 }

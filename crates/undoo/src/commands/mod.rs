@@ -1,5 +1,6 @@
 //! One file for each command. A command finds its place, gives orders, and shows what came of them.
 
+mod backup;
 mod convert;
 mod inspect;
 mod keep;
@@ -24,6 +25,7 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
     match command {
         Command::Inspect(arguments) => inspect::run(&arguments).await,
         Command::Restore(arguments) => restore::run(&arguments, ui).await,
+        Command::Backup(arguments) => backup::run(&arguments, ui).await,
         Command::Undo(arguments) => undo::run(&arguments, ui).await,
         Command::Resume(arguments) => undo::resume(&arguments, ui).await,
         Command::Verify(arguments) => verify::run(&arguments, ui).await,

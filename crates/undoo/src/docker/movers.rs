@@ -38,8 +38,8 @@ pub(super) struct Open {
     mover: Mover,
     /// The restore.
     pub(super) task: String,
-    /// The backup of this machine that it can read.
-    backup: Option<PathBuf>,
+    /// The backup of this machine that it can read, or the folder that it can write to.
+    local: Option<Local>,
     /// The way to loopback storage; the mover may read from it until it ends.
     relay: Option<Relay>,
 }
@@ -64,9 +64,9 @@ impl DockerPlace {
         let task = task_of(&order);
         // Taken out while it works: if this is dropped, so is the mover, and with it what it did.
         let mut kept = self.open.lock().await;
-        let local = local_backup(&mut order)?;
+        let local = local_storage(&mut order)?;
         let fits = |open: &Open| {
-            task.as_ref().is_none_or(|task| *task == open.task) && (local.is_none() || open.backup == local)
+            task.as_ref().is_none_or(|task| *task == open.task) && (local.is_none() || open.local == local)
         };
         let mut open = match kept.take() {
             Some(open) if fits(&open) => open,
@@ -110,18 +110,18 @@ impl DockerPlace {
         }
     }
 
-    async fn start_mover(&self, task: &str, backup: Option<PathBuf>) -> Result<Open> {
+    async fn start_mover(&self, task: &str, local: Option<Local>) -> Result<Open> {
         let mut spec = self.spec(task, &["mover"]);
-        if let Some(source) = &backup {
+        if let Some(Local { path, read_only }) = &local {
             spec.binds.push(Bind {
-                source: source.display().to_string(),
-                target: inside(source).display().to_string(),
-                read_only: true,
+                source: path.display().to_string(),
+                target: inside(path).display().to_string(),
+                read_only: *read_only,
             });
         }
         spec.binds.extend(database_disks(&self.odoo));
         let mover = Mover::start(&self.docker, &spec, &self.binary).await?;
-        Ok(Open { mover, task: task.to_owned(), backup, relay: None })
+        Ok(Open { mover, task: task.to_owned(), local, relay: None })
     }
 
     /// Runs a mover for one order; `stop` cancels it.
@@ -196,9 +196,10 @@ async fn give(
     (Err(problem.into()), None)
 }
 
-/// The backup of an order that reads one.
+/// The storage that an order reads from or writes to.
 fn storage_of(order: &mut Order) -> Option<&mut StorageOrder> {
     match order {
+        Order::Backup { work } => Some(&mut work.storage),
         Order::Plan { backup, .. } | Order::Stage { backup, .. } | Order::AddFiles { backup, .. } => {
             Some(backup)
         }
@@ -206,12 +207,20 @@ fn storage_of(order: &mut Order) -> Option<&mut StorageOrder> {
     }
 }
 
-/// The place of a backup that lies on this machine; in the order it becomes the place inside a mover.
-fn local_backup(order: &mut Order) -> Result<Option<PathBuf>> {
+/// A file or folder of this machine in a mover.
+#[derive(PartialEq, Eq)]
+struct Local {
+    path: PathBuf,
+    read_only: bool,
+}
+
+/// The place of a storage on this machine; in the order it becomes the place inside a mover.
+fn local_storage(order: &mut Order) -> Result<Option<Local>> {
+    let read_only = !matches!(order, Order::Backup { .. });
     let Some(StorageOrder(Access::Local { path })) = storage_of(order) else { return Ok(None) };
     let source = std::fs::canonicalize(&*path).map_err(|error| missing_backup(path, error))?;
     *path = inside(&source);
-    Ok(Some(source))
+    Ok(Some(Local { path: source, read_only }))
 }
 
 fn inside(source: &Path) -> PathBuf {
@@ -227,9 +236,11 @@ fn task_of(order: &Order) -> Option<String> {
         | Order::Prepare { work, .. }
         | Order::Flush { work }
         | Order::Accept { work } => Some(work.id.to_string()),
-        Order::Discard { id, .. } | Order::HandOver { id, .. } | Order::DraftReport { id, .. } => {
-            Some(id.to_string())
-        }
+        Order::Discard { id, .. }
+        | Order::HandOver { id, .. }
+        | Order::DraftReport { id, .. }
+        | Order::Seal { id, .. } => Some(id.to_string()),
+        Order::Backup { work } => Some(work.id.to_string()),
         _ => None,
     }
 }

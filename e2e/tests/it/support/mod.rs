@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod docker;
 pub(crate) mod instance;
+pub(crate) mod link;
 pub(crate) mod mail;
 pub(crate) mod undoo;
 pub(crate) mod web;
