@@ -236,11 +236,11 @@ fn task_of(order: &Order) -> Option<String> {
         | Order::Prepare { work, .. }
         | Order::Flush { work }
         | Order::Accept { work } => Some(work.id.to_string()),
-        Order::Discard { id, .. }
-        | Order::HandOver { id, .. }
-        | Order::DraftReport { id, .. }
-        | Order::Seal { id, .. } => Some(id.to_string()),
+        Order::Discard { id, .. } | Order::HandOver { id, .. } | Order::DraftReport { id, .. } => {
+            Some(id.to_string())
+        }
         Order::Backup { work } => Some(work.id.to_string()),
+        Order::Seal { id, .. } => Some(id.to_string()),
         _ => None,
     }
 }
