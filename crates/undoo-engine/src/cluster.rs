@@ -1,5 +1,7 @@
 //! What the target's PostgreSQL is, has and allows: facts, asked once, that plans are made from.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use undoo_core::{Finding, Result};
@@ -148,6 +150,19 @@ pub async fn owner_of(target: &Target) -> Result<Option<String>> {
     }
     let dropped = Home::of(&target.filestore_root).read_dropped::<Properties>(&target.database)?;
     Ok(dropped.map(|dropped| dropped.owner().to_owned()))
+}
+
+/// Where the server keeps its data; `None` where the role may not know that.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn data_directory(target: &Target) -> Result<Option<PathBuf>> {
+    let client = target.admin.connect("postgres").await?;
+    let row = client
+        .query_opt("SELECT setting FROM pg_settings WHERE name = 'data_directory'", &[])
+        .await
+        .map_err(pg::failed("asking where the server keeps its data"))?;
+    Ok(row.map(|row| row.get::<_, String>(0).into()))
 }
 
 async fn live(target: &Target, client: &Client, major: u32) -> Result<Option<LiveDatabase>> {

@@ -3,7 +3,7 @@
 //! A file is named by the SHA-1 of its content, so adding one can overwrite nothing but a file that is not
 //! what its name says. That one is kept beside, in the restore's own directory.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use undoo_archive::backup::Backup;
@@ -34,6 +34,8 @@ pub struct Added {
     pub present: u64,
     /// Files that were there, were not what their names say, and were replaced.
     pub replaced: Vec<String>,
+    /// Where those are that were replaced.
+    pub kept: Option<PathBuf>,
     /// Files of the backup that are not what their names say; they were left out.
     pub corrupt: Vec<CorruptFile>,
 }
@@ -104,6 +106,7 @@ pub async fn add(
             home.remove(&id)?;
         } else {
             crate::home::remove_tree(&staging)?;
+            added.kept = Some(aside);
         }
         Ok(added)
     })

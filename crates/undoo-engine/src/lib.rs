@@ -24,6 +24,7 @@ pub mod preflight;
 pub mod properties;
 pub mod record;
 pub mod restore;
+pub mod room;
 pub mod source;
 pub mod stage;
 pub mod swap;

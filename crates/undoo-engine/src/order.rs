@@ -28,6 +28,10 @@ pub struct Target {
     pub files_owner: Option<(u32, u32)>,
     /// Whether the server keeps its data on the same disk as the filestore, as far as is known.
     pub shares_disk: bool,
+    /// A directory on the disk of the database server's data and one on that of its write-ahead log, where
+    /// they can be reached from here. Nothing of a database is read in them.
+    #[serde(default)]
+    pub database_disks: Vec<PathBuf>,
     /// Whether Odoo serves one named database only (`db_name` set), so that its cron sees no other.
     pub database_pinned: bool,
     /// What describes the target to a person, such as `docker:acme_odoo`.

@@ -22,6 +22,8 @@ use crate::{
 
 /// File of the restore's directory that holds its signed report.
 const SIGNED_REPORT: &str = "report.signed.json";
+/// File of the restore's directory with what its report will say, from before its cutover.
+const DRAFT_REPORT: &str = "report.draft.json";
 
 /// What a mover is told to do.
 #[derive(Serialize, Deserialize)]
@@ -114,6 +116,15 @@ pub enum Order {
         /// The target.
         target: Target,
     },
+    /// Store what the report of a restore will say, before a cutover whose end its caller may not see.
+    DraftReport {
+        /// The target.
+        target: Target,
+        /// The restore.
+        id: RestoreId,
+        /// The report, without the cutover.
+        report: Value,
+    },
     /// Store the signed report of a restore that has ended.
     KeepReport {
         /// The target.
@@ -123,7 +134,7 @@ pub enum Order {
         /// The report, signed by whoever ordered the restore.
         report: Value,
     },
-    /// Hand out the signed report of a restore, or of the newest one.
+    /// Hand out the report of a restore, or of the newest one. Answers a [`Reported`].
     Report {
         /// The target.
         target: Target,
@@ -169,6 +180,24 @@ pub struct Listed {
     pub held: HeldOutgoing,
     /// Whether it is the newest of its database and its window is open.
     pub can_be_undone: bool,
+}
+
+/// The report of a restore.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reported {
+    /// As it was signed by whoever saw the restore end.
+    Signed {
+        /// Report and signature.
+        signed: Value,
+    },
+    /// Nobody saw it end: whoever asks may sign it.
+    Unsigned {
+        /// The restore.
+        id: RestoreId,
+        /// The report.
+        report: Value,
+    },
 }
 
 /// What an undo would do.
@@ -248,11 +277,15 @@ impl Session {
             Order::Seal { id, signature } => value(&self.seal(id, signature, audience).await?)?,
             Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
             Order::List { target } => value(&list(&target)?)?,
+            Order::DraftReport { target, id, report } => {
+                Home::of(&target.filestore_root).write(&id, DRAFT_REPORT, &report)?;
+                Value::Null
+            }
             Order::KeepReport { target, id, report } => {
                 Home::of(&target.filestore_root).write(&id, SIGNED_REPORT, &report)?;
                 Value::Null
             }
-            Order::Report { target, id } => signed_report(&target, id)?,
+            Order::Report { target, id } => value(&report(&target, id)?)?,
             Order::PlanUndo { target } => value(&plan_undo(&target).await?)?,
             Order::Purge { target, id } => {
                 self.lock(&target, Work::Purge).await?;
@@ -372,24 +405,43 @@ pub fn newest(target: &Target) -> Result<Record> {
             Kind::Missing,
             "nothing_to_undo",
             format!("no restore of database \"{}\" is kept on {}", target.database, target.name),
-            "`undoo list` shows what there is",
+            "`undoo list` shows what there is; what --filestore-only added stays",
         )
     })
 }
 
-fn signed_report(target: &Target, id: Option<RestoreId>) -> Result<Value> {
+fn report(target: &Target, id: Option<RestoreId>) -> Result<Reported> {
     let id = match id {
         Some(id) => id,
         None => newest(target)?.id,
     };
-    Home::of(&target.filestore_root).read(&id, SIGNED_REPORT)?.ok_or_else(|| {
-        Problem::new(
+    let home = Home::of(&target.filestore_root);
+    if let Some(signed) = home.read(&id, SIGNED_REPORT)? {
+        return Ok(Reported::Signed { signed });
+    }
+    let restored = Record::read(&home, &id)?
+        .filter(|record| record.state == State::Live { side: Side::Restored })
+        .zip(home.read(&id, DRAFT_REPORT)?);
+    let Some((record, draft)) = restored else {
+        return Err(Problem::new(
             Kind::Missing,
             "no_report",
             format!("{} has no signed report of restore {id}", target.name),
             "`undoo list` shows the restores; one that did not end well has none",
-        )
-    })
+        ));
+    };
+    Ok(Reported::Unsigned { id, report: ended(draft, &record) })
+}
+
+/// What a report says once the cutover has ended.
+pub fn ended(draft: Value, record: &Record) -> Value {
+    let mut report = match draft {
+        Value::Object(known) => known,
+        _ => serde_json::Map::new(),
+    };
+    report.insert("restore".into(), json!(record));
+    report.insert("downtime_ms".into(), json!(record.downtime_ms));
+    Value::Object(report)
 }
 
 async fn databases(target: &Target) -> Result<Vec<String>> {

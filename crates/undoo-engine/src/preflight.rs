@@ -1,23 +1,14 @@
-//! What can be known before anything is made: room, versions, and what the file system can do.
+//! What can be known before anything is made: versions, what the file system can do, and room.
 
 use std::{fs, path::Path};
 
 use undoo_archive::{
     backup::{Backup, Inspection},
-    dump::DumpFormat,
     filestore::FilestorePart,
 };
 use undoo_core::{Finding, Kind, Problem, RestoreId, Result};
 
-use crate::{
-    cluster::Cluster,
-    home::at,
-    order::{Parts, Strategy},
-    restore::Assignment,
-};
-
-/// Room that must stay free on a disk with live data, whatever its size.
-const KEEP_FREE_BYTES: u64 = 2 << 30;
+use crate::{cluster::Cluster, home::at, order::Parts, restore::Assignment, room};
 
 /// A database's name is also that of its filestore's directory, and PostgreSQL cuts off what is longer than
 /// its names can be, so that a rename would end elsewhere than at the name asked for.
@@ -78,17 +69,7 @@ pub fn findings(
         }
     }
     findings.extend(file_system(root)?);
-    findings.extend(room(work, backup, cluster)?);
-    if !work.target.shares_disk && work.options.parts != Parts::Filestore && backup.database.is_some() {
-        let mib = database_bytes(work, backup, cluster) >> 20;
-        findings.push(Finding::info(
-            "database_disk_unknown",
-            "the database server's disk cannot be seen from here: its room is neither checked nor watched",
-            format!(
-                "see yourself that about {mib} MiB are free there, for data, its clone and write-ahead log"
-            ),
-        ));
-    }
+    findings.extend(room::findings(work, backup, cluster)?);
     Ok(findings)
 }
 
@@ -155,73 +136,4 @@ fn file_system(root: &Path) -> Result<Vec<Finding>> {
         ));
     }
     Ok(findings)
-}
-
-/// Whether staging leaves enough room: the disk of a live system must not fill up.
-fn room(work: &Assignment, backup: &Backup, cluster: &Cluster) -> Result<Option<Finding>> {
-    let root = &work.target.filestore_root;
-    let (free, keep) = free_and_keep(root)?;
-    let files = if work.options.parts == Parts::Database { 0 } else { bytes_to_fetch(root, work, backup) };
-    let database = if work.target.shares_disk && work.options.parts != Parts::Filestore {
-        database_bytes(work, backup, cluster)
-    } else {
-        0
-    };
-    if free >= files.saturating_add(database).saturating_add(keep) {
-        return Ok(None);
-    }
-    let mib = |bytes: u64| bytes >> 20;
-    Ok(Some(Finding::needs_acceptance(
-        "disk_space",
-        format!(
-            "{} has {} MiB free; the files need {} MiB, the database about {} MiB, and {} MiB must stay free",
-            root.display(),
-            mib(free),
-            mib(files),
-            mib(database),
-            mib(keep)
-        ),
-        "make room, purge kept pairs (`undoo list`, `undoo purge`), or drop the live database first \
-         (--strategy stop-first), which cannot be undone",
-    )))
-}
-
-/// Free bytes of a disk, and how many of them must stay free: what the design keeps for the live system.
-///
-/// # Errors
-/// When the directory cannot be examined.
-pub fn free_and_keep(root: &Path) -> Result<(u64, u64)> {
-    let stat = rustix::fs::statvfs(root).map_err(|error| at("examine", root)(error.into()))?;
-    let (free, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-    // A tenth of a small disk would be less than a busy server writes in an hour; two gibibytes of a
-    // tiny one would be all of it.
-    Ok((free, KEEP_FREE_BYTES.max(size / 10).min(size / 4)))
-}
-
-/// What the restored database and its clone will take, from what the dump holds: rows take about as much
-/// on disk as in a plain dump, indexes half as much again; a custom dump is about an eighth of a plain one.
-fn database_bytes(work: &Assignment, backup: &Backup, cluster: &Cluster) -> u64 {
-    let Some(part) = &backup.database else { return 0 };
-    let plain = match part.format {
-        DumpFormat::Plain => part.size.unwrap_or(part.stored.saturating_mul(8)),
-        DumpFormat::Custom => part.stored.saturating_mul(8),
-    };
-    let with_clone = plain.saturating_mul(3);
-    match (&work.options.strategy, &cluster.live) {
-        (Strategy::StopFirst { .. }, Some(live)) => with_clone.saturating_sub(live.bytes.unsigned_abs()),
-        _ => with_clone,
-    }
-}
-
-fn bytes_to_fetch(root: &Path, work: &Assignment, backup: &Backup) -> u64 {
-    let live = root.join(&work.target.database);
-    match &backup.filestore {
-        FilestorePart::None => 0,
-        FilestorePart::Tar { stored, .. } => *stored,
-        FilestorePart::Members(files) | FilestorePart::Directory(files) => files
-            .iter()
-            .filter(|file| !live.join(crate::filestore::store_fname(&file.hash)).exists())
-            .map(|file| file.size)
-            .sum(),
-    }
 }

@@ -299,7 +299,7 @@ async fn stage_pair(
         options: &work.options,
         trust: Trust::of(&backup, &work.options.trusted_keys),
         pace: Arc::new(Pace::watch(target, &staged.database).await),
-        disk: &target.filestore_root,
+        target,
         audience,
     };
     // Whichever fails first ends the other, and so does a caller that drops all of this.

@@ -25,9 +25,11 @@ pub struct Owner {
 }
 
 /// What the archive endpoint says about a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) size: u64,
+    /// Where a symbolic link leads in the end, as a path inside the container.
+    pub(crate) link: Option<String>,
 }
 
 /// Reads a file of at most `limit` bytes, through symbolic links. `None` if it is not there.
@@ -103,11 +105,14 @@ pub(crate) async fn owner(docker: &Docker, container: &str, path: &str) -> Resul
     Ok(header.and_then(|(uid, gid)| Some(Owner { uid: uid.try_into().ok()?, gid: gid.try_into().ok()? })))
 }
 
-/// Size of `path`; `None` if it is not there.
+/// What `path` is; `None` if it is not there.
 pub(crate) async fn stat(docker: &Docker, container: &str, path: &str) -> Result<Option<Stat>> {
     let options = bollard::query_parameters::ContainerArchiveInfoOptionsBuilder::new().path(path).build();
     match docker.engine().get_container_archive_info(container, Some(options)).await {
-        Ok(found) => Ok(Some(Stat { size: u64::try_from(found.size).unwrap_or(0) })),
+        Ok(found) => Ok(Some(Stat {
+            size: u64::try_from(found.size).unwrap_or(0),
+            link: Some(found.link_target).filter(|link| !link.is_empty()),
+        })),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(problem(error, || format!("looking at {path} in {container}"))),
     }

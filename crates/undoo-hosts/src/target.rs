@@ -173,31 +173,39 @@ impl OdooContainer {
 
     /// The path on the Docker host of a path inside the container.
     pub fn host_path(&self, path_inside: &str) -> Option<PathBuf> {
-        let mount = self.mount_of(path_inside)?;
-        let below = Path::new(path_inside).strip_prefix(&mount.destination).ok()?;
-        // A path that climbs out of its mount is somewhere else than it seems.
-        let climbs = below.components().any(|part| matches!(part, std::path::Component::ParentDir));
-        let source = mount.host_source.as_ref().filter(|_| !climbs)?;
-        Some(if below.as_os_str().is_empty() { source.clone() } else { source.join(below) })
+        host_path(&self.mounts, path_inside)
     }
 
     /// Whether the database lies on the disk of the filestore, as far as can be seen from here. Volumes of
-    /// one Docker Engine do, unless someone took pains and both can be looked at.
+    /// one Docker Engine do, unless someone took pains: by a driver or its options, or where both can be
+    /// looked at.
     pub fn shares_disk_with_database(&self) -> bool {
         let Some(database) = &self.database_container else { return false };
         let device = |mount: Option<&Mount>| {
             let path = mount?.host_source.as_ref()?;
             std::fs::metadata(path).ok().map(|metadata| std::os::unix::fs::MetadataExt::dev(&metadata))
         };
+        let data = mount_of(&database.mounts, &database.data_dir);
+        if data.is_some_and(|mount| mount.host_source.is_none()) {
+            return false;
+        }
         let files = device(self.mount_of(&self.filestore_root));
-        let data = device(mount_of(&database.mounts, &database.data_dir));
-        files.zip(data).is_none_or(|(files, data)| files == data)
+        files.zip(device(data)).is_none_or(|(files, data)| files == data)
     }
 
     /// The first number of Odoo's version.
     pub fn odoo_major(&self) -> Option<u32> {
         self.odoo_version.as_deref().and_then(version::major)
     }
+}
+
+fn host_path(mounts: &[Mount], path_inside: &str) -> Option<PathBuf> {
+    let mount = mount_of(mounts, path_inside)?;
+    let below = Path::new(path_inside).strip_prefix(&mount.destination).ok()?;
+    // A path that climbs out of its mount is somewhere else than it seems.
+    let climbs = below.components().any(|part| matches!(part, std::path::Component::ParentDir));
+    let source = mount.host_source.as_ref().filter(|_| !climbs)?;
+    Some(if below.as_os_str().is_empty() { source.clone() } else { source.join(below) })
 }
 
 fn mount_of<'a>(mounts: &'a [Mount], path_inside: &str) -> Option<&'a Mount> {

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::Value;
-use tokio::{process::Command, sync::Mutex};
+use tokio::sync::Mutex;
 use undoo_core::{Kind, Problem, Result};
 use undoo_engine::{
     cluster,
@@ -22,6 +22,7 @@ use crate::{
     hold::Hold,
     interrupt::{cancelled, interrupted},
     place::Cutover,
+    shell,
     ui::Ui,
 };
 
@@ -82,6 +83,7 @@ impl DirectPlace {
             filestore_root: root,
             files_owner: None,
             shares_disk: matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") || host.starts_with('/'),
+            database_disks: Vec::new(),
             database_pinned: false,
             odoo_major: None,
         };
@@ -99,12 +101,12 @@ impl DirectPlace {
         &self.target
     }
 
-    /// Settles who shall own what a restore makes: the role that was named, else the live database's
-    /// owner, else the role of the URL.
+    /// Settles what only the server knows. Who shall own what a restore makes: the role that was named, else
+    /// the live database's owner, else the role of the URL. Where a server of this machine keeps its data.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn settle_owner(&mut self, named: Option<&str>) -> Result<()> {
+    pub async fn settle(&mut self, named: Option<&str>) -> Result<()> {
         let known = match named {
             Some(named) => Some(named.to_owned()),
             None => cluster::owner_of(&self.target).await?,
@@ -112,6 +114,11 @@ impl DirectPlace {
         if let Some(owner) = known {
             self.target.owner = owner;
             self.target.owner_assumed = false;
+        }
+        if self.target.shares_disk
+            && let Some(data) = cluster::data_directory(&self.target).await?
+        {
+            self.target.database_disks = vec![data.clone(), data.join("pg_wal")];
         }
         Ok(())
     }
@@ -223,6 +230,9 @@ impl Services for Commands {
     }
 }
 
+/// How long Odoo may take to stop or start.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 async fn run(command: Option<&str>, code: &'static str) -> Result<()> {
     let Some(command) = command else { return Ok(()) };
     let failed = |cause: String| {
@@ -233,15 +243,5 @@ async fn run(command: Option<&str>, code: &'static str) -> Result<()> {
             "mend the command, then run `undoo resume` or `undoo undo`",
         )
     };
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(300), shell.output())
-        .await
-        .map_err(|_| failed("it did not end within five minutes".into()))?
-        .map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(failed(format!("{}: {}", output.status, said.trim().lines().next_back().unwrap_or_default())))
+    shell::run(command, PATIENCE).await.map_err(failed)
 }

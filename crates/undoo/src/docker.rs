@@ -512,6 +512,7 @@ fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
         filestore_root: odoo.filestore_root.clone().into(),
         files_owner: odoo.owner.map(|owner| (owner.uid, owner.gid)),
         shares_disk: odoo.shares_disk_with_database(),
+        database_disks: movers::database_disks(odoo).into_iter().map(|bind| bind.target.into()).collect(),
         database_pinned: !conf.db_name.is_empty(),
         name: name.to_owned(),
         odoo_major: odoo.odoo_major(),

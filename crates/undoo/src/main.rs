@@ -10,6 +10,7 @@ mod interrupt;
 mod mover;
 mod place;
 mod relay;
+mod shell;
 mod signature;
 mod ui;
 

@@ -49,14 +49,15 @@ impl Place {
         }
     }
 
-    /// Settles who shall own what a restore makes; in Docker it is who Odoo connects as.
+    /// Settles what only the database server knows: see [`DirectPlace::settle`]. In Docker the containers
+    /// tell.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn settle_owner(&mut self, named: Option<&str>) -> Result<()> {
+    pub async fn settle(&mut self, named: Option<&str>) -> Result<()> {
         match self {
             Self::Docker(_) => Ok(()),
-            Self::Direct(place) => place.settle_owner(named).await,
+            Self::Direct(place) => place.settle(named).await,
         }
     }
 

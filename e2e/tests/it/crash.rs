@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Instance, Kind, Made, Undoo, backup::base64, docker::docker, noise, wait_for};
 
@@ -162,6 +162,12 @@ fn ctrl_c_takes_back_what_is_staged_and_lets_a_cutover_go_on() {
         pairs.live.of_undoo("cutover-agent", false).is_empty().then_some(())
     });
     pairs.restored_is_live();
+    // Nobody saw the end; whoever asks for the report signs it, once.
+    let signed = undoo.run(&["report", &target, "--json"]).ends(0).json();
+    let report: Value = serde_json::from_str(signed["report"].as_str().unwrap()).unwrap();
+    assert_eq!(report["restore"]["state"], "live");
+    assert!(report["downtime_ms"].is_number() && report["boot"]["after_ms"].is_number(), "{report}");
+    assert_eq!(undoo.run(&["report", &target, "--json"]).ends(0).json(), signed);
     undoo.run(&["undo", &target, "--yes"]).ends(0);
     assert_eq!(pairs.live.leftovers(), [""; 0]);
 }

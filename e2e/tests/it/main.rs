@@ -12,6 +12,7 @@ mod busy;
 mod compose;
 mod crash;
 mod direct;
+mod disks;
 mod holders;
 mod hostile;
 mod hostile_input;

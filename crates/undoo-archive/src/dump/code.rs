@@ -116,9 +116,7 @@ fn judge(statement: &Classified, tokens: &[Token<'_>]) -> Option<(String, (Verdi
         C::CreateAggregate { name } => {
             (format!("aggregate {name}"), unknown(tokens, "calls functions of its own".into()))
         }
-        C::CreateOperator { what } => {
-            ((*what).to_owned(), unknown(tokens, "calls functions of its own".into()))
-        }
+        C::CreateOperator { what } => ((*what).to_owned(), operator(what, tokens)),
         C::CreateType { name }
             if tokens.iter().any(|t| t.is_word("subtype_diff") || t.is_word("canonical")) =>
         {
@@ -175,6 +173,17 @@ fn function(language: &str, tokens: &[Token<'_>]) -> (Verdict, String) {
         }
         judged => judged,
     }
+}
+
+/// What a dump defines is defined by a role without rights, so that accepting some of these would only
+/// end in the server's refusal.
+fn operator(what: &str, tokens: &[Token<'_>]) -> (Verdict, String) {
+    let without_function =
+        tokens.windows(2).any(|pair| pair[0].is_word("without") && pair[1].is_word("function"));
+    if ["operator class", "operator family"].contains(&what) || (what == "cast" && without_function) {
+        return (Verdict::Never, "takes a superuser to define, which nothing in a backup gets".into());
+    }
+    unknown(tokens, "calls functions of its own".into())
 }
 
 fn known_code(reason: &str) -> (Verdict, String) {

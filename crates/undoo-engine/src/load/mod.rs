@@ -13,7 +13,6 @@ mod work;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,9 +29,9 @@ pub use post::{PostTimes, Unheld, UnheldState};
 
 use crate::{
     cluster::Cluster,
-    order::{Answer, Audience, Failure, Options, Phase},
+    order::{Answer, Audience, Failure, Options, Phase, Target},
     pg::{self, DatabaseAccess},
-    preflight,
+    room,
     stage::Staged,
     trust::Trust,
 };
@@ -43,7 +42,7 @@ use session::{Batch, Located};
 use work::{Inserted, PostData, Work};
 
 /// Bytes of rows between two looks at the disk.
-const WATCH_EVERY: u64 = 32 << 20;
+const WATCH_EVERY: u64 = 4 << 20;
 
 /// Bytes of rows written as statements between two words about progress.
 const TELL_EVERY: u64 = 256 << 10;
@@ -84,8 +83,8 @@ pub struct Load<'a> {
     pub trust: Trust,
     /// When to give way to the live database.
     pub pace: Arc<Pace>,
-    /// A directory on the disk that must not fill up.
-    pub disk: &'a Path,
+    /// Whose disks must not fill up.
+    pub target: &'a Target,
     /// Who hears of it.
     pub audience: &'a dyn Audience,
 }
@@ -163,7 +162,7 @@ impl Load<'_> {
                             // A statement may be as short as one row.
                             if tally.bytes / TELL_EVERY > before / TELL_EVERY {
                                 self.tell(tally.bytes, total);
-                                self.watch_disk(&mut watched, tally.bytes)?;
+                                self.watch_disks_after(&mut watched, tally.bytes)?;
                             }
                         }
                         definitions.push(Located { sql, origin }).await?;
@@ -176,7 +175,7 @@ impl Load<'_> {
                     Work::Rows { bytes, rows, ends_row } => {
                         tally.rows(bytes.len() as u64, rows);
                         self.tell(tally.bytes, total);
-                        self.watch_disk(&mut watched, tally.bytes)?;
+                        self.watch_disks_after(&mut watched, tally.bytes)?;
                         copier.rows(bytes, ends_row).await?;
                     }
                     Work::CopyEnd => copier.end().await?,
@@ -186,6 +185,7 @@ impl Load<'_> {
                     }
                     Work::LargeObjectData(bytes) => {
                         tally.bytes += bytes.len() as u64;
+                        self.watch_disks_after(&mut watched, tally.bytes)?;
                         large_object.write(&main, &bytes).await?;
                     }
                     Work::LargeObjectEnd => {}
@@ -240,6 +240,7 @@ impl Load<'_> {
         items: Vec<PostData>,
     ) -> Result<(Vec<Unheld>, PostTimes)> {
         self.audience.tell(Answer::Phase { phase: Phase::PostData });
+        self.watch_disks()?;
         // Audiences are borrowed and sessions run on tasks of their own: the count is what they share.
         let done = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&done);
@@ -254,6 +255,7 @@ impl Load<'_> {
             tokio::select! {
                 outcome = &mut work => return outcome,
                 () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
+                    self.watch_disks()?;
                     self.audience.tell(Answer::Progress {
                         phase: Phase::PostData,
                         done: done.load(Ordering::Relaxed).min(total),
@@ -265,27 +267,20 @@ impl Load<'_> {
         }
     }
 
-    /// A full disk stops the live cluster too: the load gives way before.
-    fn watch_disk(&self, watched: &mut u64, bytes: u64) -> Result<()> {
+    fn watch_disks_after(&self, watched: &mut u64, bytes: u64) -> Result<()> {
         if bytes - *watched < WATCH_EVERY {
             return Ok(());
         }
         *watched = bytes;
-        let (free, keep) = preflight::free_and_keep(self.disk)?;
-        if free >= keep || self.options.accept.iter().any(|code| code == "disk_space") {
+        self.watch_disks()
+    }
+
+    /// A full disk stops the live cluster too: the load gives way before.
+    fn watch_disks(&self) -> Result<()> {
+        if self.options.accept.iter().any(|code| code == "disk_space") {
             return Ok(());
         }
-        Err(Problem::new(
-            Kind::Unavailable,
-            "disk_low",
-            format!(
-                "only {} MiB are left on the disk of {}; {} MiB must stay free",
-                free >> 20,
-                self.disk.display(),
-                keep >> 20
-            ),
-            "the load gave way to the live system; make room, then run it again",
-        ))
+        room::watch(self.target)
     }
 
     fn tell(&self, done: u64, total: Option<u64>) {

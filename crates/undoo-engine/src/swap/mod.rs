@@ -155,18 +155,54 @@ impl<S: Services> Swap<'_, S> {
         let observed = self.observe(server, record).await?;
         let began = Instant::now();
         for step in pair::moves(&observed, to) {
-            record.refuse_if_fenced(self.home)?;
-            self.note(record, to, step, false)?;
-            (self.checkpoint)(step, false)?;
-            self.take(server, record, step, to).await?;
-            (self.checkpoint)(step, true)?;
-            self.note(record, to, step, true)?;
+            if let Err(problem) = self.step(server, record, step, to).await {
+                return Err(match problem.code {
+                    "disk_full" => self.run_meanwhile(server, record, problem).await,
+                    _ => problem,
+                });
+            }
         }
         record.downtime_ms = u64::try_from(began.elapsed().as_millis()).ok();
         record.went_live(to);
         record.write(self.home)?;
         // Whatever is live now has its properties, or came with others.
         self.home.forget_dropped(&record.database)
+    }
+
+    async fn step(&self, server: &Client, record: &Record, step: Move, to: Side) -> Result<()> {
+        record.refuse_if_fenced(self.home)?;
+        self.note(record, to, step, false)?;
+        (self.checkpoint)(step, false)?;
+        self.take(server, record, step, to).await?;
+        (self.checkpoint)(step, true)?;
+        self.note(record, to, step, true)
+    }
+
+    /// A full disk ends a cutover until somebody makes room. Where a pair stands whole, Odoo runs on it till
+    /// then. Nothing is noted of that: the cutover is still under way, and whoever finishes it or goes back
+    /// begins by stopping Odoo.
+    async fn run_meanwhile(&self, server: &Client, record: &Record, problem: Problem) -> Problem {
+        let started = async {
+            record.refuse_if_fenced(self.home)?;
+            let observed = self.observe(server, record).await?;
+            let whole = [Side::Replaced, Side::Restored].into_iter().find(|side| observed.is_live(*side));
+            if let Some(side) = whole {
+                databases::open(server, record, side).await?;
+                self.services.start().await?;
+            }
+            Ok::<_, Problem>(whole)
+        };
+        match started.await {
+            Ok(Some(side)) => {
+                let message = format!("{}; meanwhile Odoo runs on the {} pair", problem.message, side.word());
+                Problem { message, ..problem }
+            }
+            Ok(None) => problem,
+            Err(cause) => {
+                self.audience.tell(Answer::Log { message: format!("Odoo could not be started: {cause}") });
+                problem
+            }
+        }
     }
 
     fn note(&self, record: &Record, to: Side, step: Move, done: bool) -> Result<()> {

@@ -6,22 +6,24 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
+    sync::{Mutex, atomic::Ordering},
 };
 
-use undoo_core::{Kind, Move, Side, pair::parked_database};
+use undoo_core::{Finding, Kind, Move, Problem, Side, pair::parked_database};
 use undoo_engine::{
     lock::{Locked, Work},
     order::{Answer, Phase},
     pairs,
+    record::State,
+    restore,
 };
 
 use crate::{
     odoo::{files, fname, odoo_zip, readable, zip_of},
     server::{Server, run},
     world::{
-        Recorder, World, codes, cut_over, discard, make_live, open, stage, stage_and_accept, stage_opened,
-        swap,
+        Crash, Recorder, World, codes, cut_over, discard, make_live, nobody, open, stage, stage_and_accept,
+        stage_opened, swap,
     },
 };
 
@@ -60,6 +62,21 @@ impl Disk {
             if ballast.write_all(&piece).is_err() {
                 piece.truncate(piece.len() / 2);
             }
+        }
+    }
+
+    /// An eighth of it is free afterwards: enough for who goes on for a while, and less than must stay free.
+    fn nearly_fill(&self) {
+        let mut full = self.full.lock().unwrap();
+        if *full {
+            return;
+        }
+        *full = true;
+        let stat = rustix::fs::statvfs(self.path()).unwrap();
+        let bytes = stat.f_bavail.saturating_sub(stat.f_blocks / 8) * stat.f_frsize;
+        let mut ballast = File::create(self.ballast()).unwrap();
+        for _ in 0..bytes >> 20 {
+            ballast.write_all(&[1; 1 << 20]).unwrap();
         }
     }
 
@@ -108,7 +125,12 @@ fn heavy(world: &World<'_>) -> PathBuf {
 }
 
 /// Fills a disk as soon as a phase begins, or rows or files have begun to arrive.
-fn fills<'d>(disk: &'d Disk, at: Phase) -> impl Fn(Answer) + Send + Sync + 'd {
+fn fills(disk: &Disk, at: Phase) -> impl Fn(Answer) + Send + Sync {
+    once(at, || disk.fill())
+}
+
+/// Acts as soon as a phase begins, or rows or files have begun to arrive.
+fn once(at: Phase, act: impl Fn() + Send + Sync) -> impl Fn(Answer) + Send + Sync {
     move |answer| {
         let begun = match answer {
             Answer::Phase { phase } => phase == at && at != Phase::Data,
@@ -116,7 +138,7 @@ fn fills<'d>(disk: &'d Disk, at: Phase) -> impl Fn(Answer) + Send + Sync + 'd {
             _ => false,
         };
         if begun {
-            disk.fill();
+            act();
         }
     }
 }
@@ -171,7 +193,7 @@ async fn a_kept_pair_is_purged_from_a_full_disk() {
     disk.fill();
     let mut record = world.record(&work.id);
     pairs::purge(&world.target, &world.home(), &mut record).await.unwrap();
-    assert_eq!(world.record(&work.id).state, undoo_engine::record::State::Purged);
+    assert_eq!(world.record(&work.id).state, State::Purged);
     assert!(!world.has_database(&parked_database(&work.id, Side::Replaced)));
     assert!(!world.home().parked(&work.id, Side::Replaced).exists());
 }
@@ -203,6 +225,48 @@ async fn a_servers_disk_that_fills_up_while_loading_is_a_clear_error_and_its_lef
         discard(&world.target, &next.id).await.unwrap();
         world.assert_untouched(&oid);
     }
+}
+
+/// With the server's disk in sight nothing gets as far as that: what would come near a full disk is not
+/// begun, and what others fill meanwhile ends the load.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_gives_way_before_a_servers_own_disk_is_full() {
+    let (data, log) = (Disk::of_mib(640), Disk::of_mib(64));
+    readable(data.path());
+    let server = Server::own_in(17, data.path());
+    let mut world = World::live(&server);
+    let oid = world.oid(&world.target.database);
+    let backup = heavy(&world);
+    let notes = |findings: &[Finding]| findings.iter().any(|finding| finding.code == "database_disk_unknown");
+    let plan = |world: &World<'_>| {
+        let work = world.work();
+        let backup = backup.clone();
+        async move { restore::plan(&work, &open(&backup).await.0, &nobody).await.unwrap().findings }
+    };
+    assert!(notes(&plan(&world).await), "nobody knows where it is");
+    world.target.database_disks = vec![data.path().to_owned(), log.path().to_owned()];
+    assert!(!notes(&plan(&world).await));
+
+    for (disk, name) in [(&data, "the database server's data"), (&log, "its write-ahead log")] {
+        for at in [Phase::Data, Phase::PostData] {
+            // Room for what the server still writes, and less than must stay free.
+            let work = world.work();
+            let opened = open(&backup).await.0;
+            let outcome = stage_opened(&work, "heavy", opened, &once(at, || disk.nearly_fill())).await;
+            let problem = outcome.err().unwrap_or_else(|| panic!("it did not give way at {at:?}")).problem;
+            assert_eq!((problem.kind, problem.code), (Kind::Unavailable, "disk_low"), "{at:?}: {problem:?}");
+            assert!(problem.message.contains(name), "{problem:?}");
+            world.assert_nothing_left(&work.id);
+            world.assert_untouched(&oid);
+            if at == Phase::PostData {
+                let failure = stage(&world.work(), &backup).await.unwrap_err();
+                assert_eq!(codes(&failure), ["disk_space"], "{failure:?}");
+                assert!(failure.findings[0].message.contains(name), "{failure:?}");
+            }
+            disk.make_room();
+        }
+    }
+    stage(&world.work(), &backup).await.unwrap_or_else(|failure| panic!("with room again: {failure:?}"));
 }
 
 /// Both disks fill up at the nth checkpoint of a cutover. It ends there or it does not; with room again
@@ -246,7 +310,7 @@ async fn disks_that_fill_up_at_any_step_of_a_cutover_end_in_a_whole_pair() {
             servers.make_room();
             disk.make_room();
             server.revive();
-            make_live(&world, &work.id, then, &services, &crate::world::Crash::never())
+            make_live(&world, &work.id, then, &services, &Crash::never())
                 .await
                 .unwrap_or_else(|problem| panic!("full at {nth}, then to {then:?}: {problem:?}"));
             assert_eq!(world.whole(&work.id, &services).await, then, "full at {nth}");
@@ -254,4 +318,48 @@ async fn disks_that_fill_up_at_any_step_of_a_cutover_end_in_a_whole_pair() {
         }
     }
     assert!(broken > 8, "{broken} cutovers met a full disk");
+}
+
+/// While a cutover waits for room, Odoo waits only where no pair stands whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn odoo_runs_on_a_whole_pair_while_a_cutover_waits_for_room() {
+    let server = Server::of(17);
+    let world = World::live(server);
+    let work = world.work();
+    stage_and_accept(&work, &world.backup()).await;
+    let home = world.home();
+    for (last, runs_on) in [
+        (Move::StopServices, Some(Side::Replaced)),
+        (Move::CloseDatabases, Some(Side::Replaced)),
+        (Move::RenameDatabases, None),
+        (Move::ParkDirectory, None),
+        (Move::PlaceDirectory, Some(Side::Restored)),
+        (Move::OpenDatabase, Some(Side::Restored)),
+    ] {
+        let services = Recorder::default();
+        let full = |step: Move, done: bool| match step == last && done {
+            true => Err(Problem::new(Kind::Unavailable, "disk_full", "no room", "make room")),
+            false => Ok(()),
+        };
+        let problem = {
+            let locked = Locked::take(&world.target, Work::Cutover(work.id)).await.unwrap();
+            let mut record = world.record(&work.id);
+            let swap = swap(&world, &home, &services, &full);
+            swap.make_live(&locked, &mut record, Side::Restored).await.unwrap_err()
+        };
+        assert_eq!(problem.code, "disk_full", "{last:?}: {problem:?}");
+        assert_eq!(services.running.load(Ordering::SeqCst), runs_on.is_some(), "{last:?}");
+        if let Some(side) = runs_on {
+            assert!(problem.message.contains(&format!("runs on the {} pair", side.word())), "{problem:?}");
+            let shown = server
+                .psql(&world.target.database, "SELECT count(*) FROM ir_config_parameter WHERE key = 'side'");
+            assert_eq!(shown == "1", side == Side::Replaced, "{last:?}");
+        }
+        // It is still under way, and goes either way.
+        assert_eq!(world.record(&work.id).state, State::Swapping { to: Side::Restored });
+        for side in [Side::Restored, Side::Replaced] {
+            make_live(&world, &work.id, side, &services, &Crash::never()).await.unwrap();
+            assert_eq!(world.whole(&work.id, &services).await, side, "{last:?}");
+        }
+    }
 }

@@ -66,6 +66,7 @@ impl<'s> World<'s> {
             filestore_root: root,
             files_owner: None,
             shares_disk: false,
+            database_disks: Vec::new(),
             database_pinned: false,
             name: "the tested target".into(),
             odoo_major: Some(17),

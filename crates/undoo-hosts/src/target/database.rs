@@ -1,13 +1,15 @@
 //! The database server's container: which one `db_host` means, and the credentials that it was made with.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, path::PathBuf};
 
 use bollard::{models::ContainerInspectResponse, query_parameters::ListContainersOptionsBuilder};
 use secrecy::SecretString;
 use serde::Serialize;
 use undoo_core::{Kind, Problem, Result};
 
-use super::{EnvMap, Mount, Network, OdooConf, compose_service, is_running, mounts, name, networks};
+use super::{
+    EnvMap, Mount, Network, OdooConf, compose_service, host_path, is_running, mounts, name, networks,
+};
 use crate::{
     archive,
     docker::{Docker, problem},
@@ -35,6 +37,10 @@ pub struct DatabaseContainer {
     pub mounts: Vec<Mount>,
     /// Where the server keeps its data, as a path inside the container (`PGDATA`).
     pub data_dir: String,
+    /// Directories of the Docker host, one on the disk of the data and one on that of the write-ahead log,
+    /// where these are mounts: empty ones, or nearly. A mover measures the room that is left in them, and
+    /// sees nothing of any database.
+    pub disks: Vec<PathBuf>,
     /// The major version of a PostgreSQL image; `None`: this is perhaps no PostgreSQL but a pooler.
     pub pg_major: Option<u32>,
     /// The superuser that the official image made.
@@ -146,14 +152,17 @@ async fn describe(docker: &Docker, found: ContainerInspectResponse) -> Result<Da
         Some(path) => read_secret(docker, &id, &path).await?,
         None => env.get("POSTGRES_PASSWORD").map(SecretString::from),
     };
+    let mounts = mounts(docker, &found).await?;
+    let data_dir = env.get("PGDATA").unwrap_or("/var/lib/postgresql/data").to_owned();
     Ok(DatabaseContainer {
+        disks: disks(docker, &id, &mounts, &data_dir).await,
         name: name(&found),
         image: config.image.unwrap_or_default(),
         image_id: found.image.clone().unwrap_or_default(),
         running: is_running(&found),
         networks: networks(&found),
-        mounts: mounts(docker, &found).await?,
-        data_dir: env.get("PGDATA").unwrap_or("/var/lib/postgresql/data").to_owned(),
+        mounts,
+        data_dir,
         pg_major: env.get("PG_MAJOR").and_then(|major| major.parse().ok()),
         admin_user: admin_user
             .or_else(|| env.get("POSTGRES_USER").map(str::to_owned))
@@ -163,6 +172,22 @@ async fn describe(docker: &Docker, found: ContainerInspectResponse) -> Result<Da
         nano_cpus: host.nano_cpus.unwrap_or(0),
         id,
     })
+}
+
+/// See [`DatabaseContainer::disks`].
+async fn disks(docker: &Docker, id: &str, mounts: &[Mount], data_dir: &str) -> Vec<PathBuf> {
+    // What cannot be looked at cannot be measured either; that is said where it matters.
+    let stat = async |path: &str| archive::stat(docker, id, path).await.ok().flatten();
+    // The log's directory may be a link that leads to another mount (`initdb --waldir`).
+    let log = format!("{data_dir}/pg_wal");
+    let log = stat(&log).await.and_then(|found| found.link).unwrap_or(log);
+    let mut disks = Vec::new();
+    // Ids of exported transactions; names of segments that wait to be archived.
+    for inside in [format!("{data_dir}/pg_snapshots"), format!("{log}/archive_status")] {
+        let (Some(on_host), Some(_)) = (host_path(mounts, &inside), stat(&inside).await) else { break };
+        disks.push(on_host);
+    }
+    disks
 }
 
 /// A secret out of a file, read as a shell's `$(<file)` does: without the newlines at its end.

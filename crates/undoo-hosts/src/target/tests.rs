@@ -74,7 +74,7 @@ fn volumes_that_can_be_seen_on_different_disks_share_none() {
     let mut odoo = container(vec![mount("/var/lib/odoo", Some("/tmp"))]);
     odoo.filestore_root = "/var/lib/odoo/filestore".into();
     assert!(!odoo.shares_disk_with_database(), "no container, no disk that is known");
-    let mut with_data_at = |path: &str| {
+    let mut with_data_at = |path: Option<&str>| {
         odoo.database_container = Some(DatabaseContainer {
             id: "2".into(),
             name: "db".into(),
@@ -82,8 +82,9 @@ fn volumes_that_can_be_seen_on_different_disks_share_none() {
             image_id: String::new(),
             running: true,
             networks: Vec::new(),
-            mounts: vec![mount("/var/lib/postgresql/data", Some(path))],
+            mounts: vec![mount("/var/lib/postgresql/data", path)],
             data_dir: "/var/lib/postgresql/data".into(),
+            disks: Vec::new(),
             pg_major: Some(17),
             admin_user: "postgres".into(),
             admin_password: None,
@@ -92,9 +93,10 @@ fn volumes_that_can_be_seen_on_different_disks_share_none() {
         });
         odoo.shares_disk_with_database()
     };
-    assert!(with_data_at("/tmp"));
-    assert!(!with_data_at("/proc"));
-    assert!(with_data_at("/not/to/be/seen/from/here"));
+    assert!(with_data_at(Some("/tmp")));
+    assert!(!with_data_at(Some("/proc")));
+    assert!(with_data_at(Some("/not/to/be/seen/from/here")));
+    assert!(!with_data_at(None), "a volume whose driver keeps it somewhere");
 }
 
 #[test]

@@ -14,6 +14,7 @@ support::trials![
     an_image_that_does_not_say_its_version_is_asked,
     a_database_server_elsewhere_is_no_container,
     a_database_server_is_found_by_its_address,
+    the_disks_of_a_database_server_are_found_without_its_files,
     a_project_with_two_odoos_is_a_conflict_that_names_them,
     a_container_that_does_not_exist_is_named,
 ];
@@ -269,4 +270,46 @@ async fn a_container_that_does_not_exist_is_named(sandbox: Sandbox) {
     let problem = inspect_odoo(&sandbox.docker, &sandbox.name("nobody")).await.unwrap_err();
     assert_eq!(problem.code, "container_missing");
     assert!(problem.message.contains(&sandbox.name("nobody")));
+}
+
+async fn the_disks_of_a_database_server_are_found_without_its_files(sandbox: Sandbox) {
+    let network = sandbox.network("net").await;
+    let (data, log) = (sandbox.volume("data").await, sandbox.volume("log").await);
+    let pair = async |name: &str| {
+        let odoo = ContainerCreateBody {
+            image: Some(ODOO.into()),
+            env: support::words(&[&format!("HOST={name}")]),
+            host_config: support::host_with(&network, vec![]),
+            ..Default::default()
+        };
+        let mounts = vec![support::volume_mount(&data, "/pg"), support::volume_mount(&log, "/log")];
+        let database = ContainerCreateBody {
+            image: Some(POSTGRES.into()),
+            env: support::words(&[&format!("PGDATA=/pg/{name}")]),
+            host_config: support::host_with(&network, mounts),
+            networking_config: alias(&network, name),
+            ..Default::default()
+        };
+        let odoo = sandbox.create(&format!("odoo-{name}"), odoo).await;
+        (odoo, sandbox.create(&format!("db-{name}"), database).await)
+    };
+    let disks = async |odoo: &str| {
+        inspect_odoo(&sandbox.docker, odoo).await.unwrap().database_container.unwrap().disks
+    };
+    let (odoo, database) = pair("plain").await;
+    assert!(disks(&odoo).await.is_empty(), "a server that was never started has none to see");
+    sandbox.put(&database, "/pg/plain/pg_snapshots/x", "").await;
+    sandbox.put(&database, "/pg/plain/pg_wal/archive_status/x", "").await;
+    let found = disks(&odoo).await;
+    assert!(found[0].ends_with(format!("{data}/_data/plain/pg_snapshots")), "{found:?}");
+    assert!(found[1].ends_with(format!("{data}/_data/plain/pg_wal/archive_status")), "{found:?}");
+
+    // The log may be on a disk of its own, by a link.
+    let (odoo, database) = pair("linked").await;
+    sandbox.put(&database, "/pg/linked/pg_snapshots/x", "").await;
+    sandbox.put(&database, "/log/of/acme/archive_status/x", "").await;
+    sandbox.put_link(&database, "/pg/linked/pg_wal", "../../log/of/acme").await;
+    let found = disks(&odoo).await;
+    assert!(found[0].ends_with(format!("{data}/_data/linked/pg_snapshots")), "{found:?}");
+    assert!(found[1].ends_with(format!("{log}/_data/of/acme/archive_status")), "{found:?}");
 }

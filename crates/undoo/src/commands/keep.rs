@@ -1,7 +1,7 @@
 //! `undoo list`, `release` and `purge`: what restores have left on a target.
 
 use comfy_table::{Table, presets};
-use undoo_core::{Kind, Problem, RestoreId, Signed};
+use undoo_core::{Kind, Problem, RestoreId};
 use undoo_engine::{
     order::Failure,
     orders::{Listed, Order},
@@ -10,7 +10,7 @@ use undoo_engine::{
 
 use super::print_json;
 use crate::{
-    cli::{OnTarget, Purge, Report},
+    cli::{OnTarget, Purge},
     place::Place,
     ui::Ui,
 };
@@ -70,32 +70,7 @@ pub(super) async fn release(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure
     Ok(())
 }
 
-pub(super) async fn report(arguments: &Report, ui: &Ui) -> Result<(), Failure> {
-    let on = &arguments.on;
-    let id = arguments.restore.as_deref().map(restore_id).transpose()?;
-    let place = Place::find(on.target.as_deref(), &on.place).await?;
-    let order = Order::Report { target: place.target().clone(), id };
-    let signed: Signed = place.order(order, ui).await?;
-    ui.settle();
-    if on.json {
-        print_json(&signed)?;
-    } else {
-        println!("{}", signed.report);
-        println!("signed by {}", signed.public_key);
-    }
-    if signed.holds() {
-        return Ok(());
-    }
-    Err(Problem::new(
-        Kind::Invalid,
-        "report_changed",
-        "the report is not what its key has signed",
-        "someone has changed it on the target; do not rely on it",
-    )
-    .into())
-}
-
-fn restore_id(text: &str) -> Result<RestoreId, Problem> {
+pub(super) fn restore_id(text: &str) -> Result<RestoreId, Problem> {
     text.parse().map_err(|error: undoo_core::id::ParseError| {
         Problem::new(
             Kind::Invalid,

@@ -5,6 +5,7 @@ mod convert;
 mod inspect;
 mod keep;
 mod prune;
+mod report;
 mod restore;
 mod storage;
 mod undo;
@@ -37,7 +38,7 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Convert(arguments) => convert::run(&arguments, ui).await,
         Command::List(arguments) => keep::list(&arguments, ui).await,
         Command::Release(arguments) => keep::release(&arguments, ui).await,
-        Command::Report(arguments) => keep::report(&arguments, ui).await,
+        Command::Report(arguments) => report::run(&arguments, ui).await,
         Command::Purge(arguments) => keep::purge(&arguments, ui).await,
         Command::Prune(arguments) => prune::run(&arguments, ui).await,
         Command::Storage(arguments) => storage::run(&arguments).await,

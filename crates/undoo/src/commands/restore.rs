@@ -3,18 +3,18 @@
 use std::time::Instant;
 
 use serde_json::json;
-use undoo_core::{Finding, RestoreId, Result, Side, Signed};
+use undoo_core::{Finding, RestoreId, Result, Side};
 use undoo_engine::{
     health::Answered,
     order::{self, Answer, Audience, Failure, Parts, Phase},
-    orders::Order,
+    orders::{Order, ended},
     outgoing::HeldOutgoing,
     pg,
     record::Record,
     restore::{Assignment, Plan, Preparation, Report},
 };
 
-use super::{bytes, can_confirm, confirm};
+use super::{bytes, can_confirm, confirm, report};
 use crate::{
     cli::{Intent, Restore, Strategy},
     place::{Cutover, Place},
@@ -33,7 +33,7 @@ pub(super) async fn run(arguments: &Restore, ui: &Ui) -> Result<(), Failure> {
         can_confirm(arguments.yes, ui)?;
     }
     let mut place = Place::find(arguments.into.as_deref(), &arguments.place).await?;
-    place.settle_owner(arguments.owner.as_deref()).await?;
+    place.settle(arguments.owner.as_deref()).await?;
     let outcome = run_on(arguments, &place, began, ui).await;
     // With it goes the target's lock, so that whoever comes next does not have to wait for it.
     if let Err(left) = place.close().await {
@@ -53,17 +53,9 @@ async fn run_on(arguments: &Restore, place: &Place, began: Instant, ui: &Ui) -> 
     let stopped = arguments.strategy == Strategy::StopFirst && make_room(arguments, place, &work, ui).await?;
     match stage_and_finish(arguments, place, &work, ui).await {
         Ok((report, end)) => {
-            let result = json!({
-                "restore": end.record,
-                "report": report,
-                "intent": end.intent,
-                "neutralized": end.neutralized,
-                "held": end.held,
-                "boot": end.boot,
-                "downtime_ms": end.record.downtime_ms,
-                "seconds": began.elapsed().as_secs_f64(),
-            });
-            keep_report(place, &work, &result, ui).await;
+            let mut result = ended(end.known.clone(), &end.record);
+            result["seconds"] = json!(began.elapsed().as_secs_f64());
+            report::keep(place, work.id, &result, ui).await;
             show(&end, &report, result, began, ui)
         }
         Err((failure, Reached::Staging)) if stopped => Err(with_odoo_stopped(place, failure).await),
@@ -166,18 +158,6 @@ async fn stage_and_finish(
             }
             Err((failure, reached))
         }
-    }
-}
-
-/// Signs the report and stores it on the target. The restore stands whether this works or not.
-async fn keep_report(place: &Place, work: &Assignment, result: &serde_json::Value, ui: &Ui) {
-    let keep = async {
-        let report = serde_json::to_value(Signed::new(result, &signature::signer()?)?).unwrap_or_default();
-        let order = Order::KeepReport { target: place.target().clone(), id: work.id, report };
-        place.order::<()>(order, &Ui::quiet()).await
-    };
-    if let Err(failure) = keep.await {
-        ui.say(&format!("the signed report was not stored: {}", failure.problem));
     }
 }
 
@@ -310,6 +290,8 @@ struct End {
     neutralized: bool,
     held: HeldOutgoing,
     boot: Option<Answered>,
+    /// What the report says of it, but for the cutover.
+    known: serde_json::Value,
 }
 
 /// From the verified staged pair to the live one.
@@ -353,6 +335,14 @@ async fn finish(
     place.order::<()>(Order::Accept { work: work.clone() }, ui).await.map_err(staged)?;
     let question = format!("Put the restored \"{}\" in the place of the live one?", place.target().database);
     confirm(&question, arguments.yes, ui).await.map_err(staged)?;
+    let known = json!({
+        "report": report,
+        "intent": intent,
+        "neutralized": neutralize,
+        "held": held,
+        "boot": boot,
+    });
+    report::draft(place, work.id, &known, ui).await;
     let cutover = Cutover {
         id: work.id,
         to: Side::Restored,
@@ -360,7 +350,7 @@ async fn finish(
         booted_ms: boot.as_ref().map(|answered| answered.after_ms),
     };
     let record = place.cut_over(cutover, ui).await.map_err(|failure| (failure, Reached::Cutover))?;
-    Ok(End { record, intent, neutralized: neutralize, held, boot })
+    Ok(End { record, intent, neutralized: neutralize, held, boot, known })
 }
 
 /// What was asked for; else the same instance is recovered and any other is copied.
@@ -471,5 +461,9 @@ async fn files_only(arguments: &Restore, place: &Place, work: Assignment, ui: &U
     for corrupt in &added.corrupt {
         println!("  left out: {} {}", corrupt.store_fname, corrupt.reason);
     }
+    if let Some(kept) = &added.kept {
+        println!("  what was replaced is kept in {}", kept.display());
+    }
+    println!("  `undoo undo` does not take this back: it is about restores of a database");
     Ok(())
 }

@@ -7,7 +7,7 @@ use undoo_engine::{
     record::{Record, State},
 };
 
-use super::confirm;
+use super::{confirm, report};
 use crate::{
     cli::{OnTarget, Undo},
     place::{Cutover, Place},
@@ -58,6 +58,7 @@ fn show_plan(plan: &UndoPlan) {
 async fn swap(place: &Place, record: &Record, to: Side, ui: &Ui) -> Result<(), Failure> {
     let cutover = Cutover { id: record.id, to, auto_rollback: true, booted_ms: None };
     let record = place.cut_over(cutover, ui).await?;
+    report::keep_drafted(place, &record, ui).await;
     ui.settle();
     if ui.is_json() {
         return ui.done(&record);

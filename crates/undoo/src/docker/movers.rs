@@ -13,7 +13,10 @@ use undoo_engine::{
     order::{Answer, Audience, Failure},
     orders::Order,
 };
-use undoo_hosts::mover::{Bind, Mover, MoverSpec};
+use undoo_hosts::{
+    mover::{Bind, Mover, MoverSpec},
+    target::OdooContainer,
+};
 use undoo_storage::{Access, StorageOrder};
 
 use super::{DockerPlace, written};
@@ -25,6 +28,8 @@ use crate::{
 
 /// Where a backup of this machine stands inside a mover.
 const BACKUP_INSIDE: &str = "/undoo-backup";
+/// Where directories on the disks of the database server stand inside a mover.
+const DISKS_INSIDE: &str = "/undoo-database-disks";
 /// The task of a mover that is no restore's.
 const LOOK: &str = "look";
 
@@ -114,6 +119,7 @@ impl DockerPlace {
                 read_only: *read_only,
             });
         }
+        spec.binds.extend(database_disks(&self.odoo));
         let mover = Mover::start(&self.docker, &spec, &self.binary).await?;
         Ok(Open { mover, task: task.to_owned(), local, relay: None })
     }
@@ -133,6 +139,18 @@ impl DockerPlace {
         }
         outcome
     }
+}
+
+/// What shows a mover the room on the database server's disks; the data's comes first.
+pub(super) fn database_disks(odoo: &OdooContainer) -> Vec<Bind> {
+    let disks = odoo.database_container.iter().flat_map(|database| &database.disks).enumerate();
+    disks
+        .map(|(number, source)| Bind {
+            source: source.display().to_string(),
+            target: format!("{DISKS_INSIDE}/{number}"),
+            read_only: true,
+        })
+        .collect()
 }
 
 /// Gives a mover an order; gives it back if it can take another one.
@@ -218,7 +236,9 @@ fn task_of(order: &Order) -> Option<String> {
         | Order::Prepare { work, .. }
         | Order::Flush { work }
         | Order::Accept { work } => Some(work.id.to_string()),
-        Order::Discard { id, .. } | Order::HandOver { id, .. } => Some(id.to_string()),
+        Order::Discard { id, .. } | Order::HandOver { id, .. } | Order::DraftReport { id, .. } => {
+            Some(id.to_string())
+        }
         Order::Backup { work } => Some(work.id.to_string()),
         Order::Seal { id, .. } => Some(id.to_string()),
         _ => None,

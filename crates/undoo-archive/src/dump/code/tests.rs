@@ -107,6 +107,25 @@ fn untrusted_languages_are_never_accepted() {
 }
 
 #[test]
+fn what_takes_a_superuser_to_define_cannot_be_accepted_for_nothing() {
+    for sql in [
+        "CREATE OPERATOR FAMILY public.f USING btree;",
+        "CREATE OPERATOR CLASS public.c\n    FOR TYPE public.t USING btree AS\n    OPERATOR 1 public.<(public.t,public.t);",
+        "CREATE CAST (public.a AS public.b) WITHOUT FUNCTION;",
+    ] {
+        let finding = one(sql);
+        assert_eq!(finding.verdict, Verdict::Never, "{sql}");
+        assert!(finding.reason.contains("superuser"), "{}", finding.reason);
+    }
+    for sql in [
+        "CREATE CAST (public.a AS public.b) WITH FUNCTION public.f(public.a);",
+        "CREATE OPERATOR public.+ (FUNCTION = public.f, LEFTARG = integer, RIGHTARG = text);",
+    ] {
+        assert_eq!(one(sql).verdict, Verdict::NeedsAcceptance, "{sql}");
+    }
+}
+
+#[test]
 fn bodies_that_reach_out_are_never_accepted() {
     for body in [
         "PERFORM pg_read_file('/etc/passwd');",
