@@ -65,6 +65,11 @@ impl Verification {
     }
 }
 
+/// The key of what is kept about a backup's verification.
+pub(crate) fn verification_key(key: &str) -> String {
+    format!("{key}{VERIFIED}")
+}
+
 /// Keeps beside a backup that it was read back and found whole. The one place that writes this: call it
 /// after every verification that did.
 ///
@@ -81,7 +86,7 @@ pub async fn keep_verification(
         Problem::new(Kind::Internal, "report", "the verification could not be written", "please report this")
             .caused_by(error)
     })?;
-    let mut upload = storage.write(&format!("{key}{VERIFIED}"), Some(text.len() as u64))?;
+    let mut upload = storage.write(&verification_key(key), Some(text.len() as u64))?;
     upload.write(&text).await?;
     upload.finish().await?;
     Ok(())
@@ -181,7 +186,7 @@ pub async fn plan(storage: &dyn Storage, query: &Query, policy: &Policy, now: Ti
     // What is said of a backup goes with it.
     let of_a_backup = |name: &str| name.strip_suffix(VERIFIED).is_some_and(|of| names.contains(of));
     let looks = entries.iter().filter(|entry| !of_a_backup(&entry.name)).map(|entry| {
-        let record = format!("{}{VERIFIED}", entry.name);
+        let record = verification_key(&entry.name);
         let record = names.contains(record.as_str()).then_some(record);
         look(storage, query, entry, record)
     });
@@ -224,7 +229,7 @@ pub async fn remove(storage: &dyn Storage, backup: &Kept) -> Result<()> {
         Some(_) => storage.delete(&backup.key).await?,
         None => {}
     }
-    storage.delete(&format!("{}{VERIFIED}", backup.key)).await
+    storage.delete(&verification_key(&backup.key)).await
 }
 
 async fn look(

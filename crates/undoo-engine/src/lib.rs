@@ -13,6 +13,7 @@ pub mod files;
 pub mod filestore;
 pub mod health;
 pub mod home;
+pub mod live;
 pub mod load;
 pub mod lock;
 pub mod order;

@@ -11,6 +11,7 @@ use crate::{
     cluster, files,
     health::{self, Patience},
     home::Home,
+    live,
     lock::{Locked, Work},
     order::{Audience, Failure, Strategy, Target},
     outgoing::HeldOutgoing,
@@ -275,7 +276,7 @@ impl Session {
             }
             Order::Backup { work } => value(&self.back_up(*work, audience).await?)?,
             Order::Seal { id, signature } => value(&self.seal(id, signature, audience).await?)?,
-            Order::Verify { target } => value(&restore::verify_live(&target).await?)?,
+            Order::Verify { target } => value(&live::verify(&target).await?)?,
             Order::List { target } => value(&list(&target)?)?,
             Order::DraftReport { target, id, report } => {
                 Home::of(&target.filestore_root).write(&id, DRAFT_REPORT, &report)?;
@@ -299,7 +300,7 @@ impl Session {
             }
             Order::Release { target } => {
                 let record = newest(&target)?;
-                let (mails, crons) = restore::release(&target, &record).await?;
+                let (mails, crons) = live::release(&target, &record).await?;
                 json!({ "mails": mails, "crons": crons })
             }
         })

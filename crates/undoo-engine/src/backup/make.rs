@@ -30,6 +30,7 @@ use super::{
     snapshot::{Dead, Snapshot},
 };
 use crate::{
+    catalog::verification_key,
     encryption::{Identities, Outgoing},
     home::{Home, at},
     order::{Answer, Phase},
@@ -87,11 +88,17 @@ impl Maker {
         }
         let mut snapshot = Snapshot::create(&home, &self.work.id, object)?;
         let written = self.write(&*storage, &mut snapshot);
-        let forget = written.is_ok() || tidy.clear(&object.key);
-        let ended = snapshot.end(forget);
-        let (undoo, stat, keys) = written?;
-        ended?;
-        match self.read_back(&*storage, &keys) {
+        snapshot.let_go()?;
+        let (undoo, stat, keys) = match written {
+            Ok(written) => written,
+            Err(problem) => {
+                if tidy.clear(&object.key) {
+                    snapshot.end()?;
+                }
+                return Err(problem);
+            }
+        };
+        let outcome = match self.read_back(&*storage, &keys) {
             Ok(()) => Ok(made(&self.work, undoo, &stat, began.elapsed())),
             // Nobody has said that anything is wrong with it.
             Err(problem) if !problem.is_permanent() => Err(unverified(&self.work, &problem)),
@@ -99,7 +106,9 @@ impl Maker {
                 self.runtime.block_on(tidy.storage.delete(&object.key))?;
                 Err(problem)
             }
-        }
+        };
+        snapshot.end()?;
+        outcome
     }
 
     fn write(&self, storage: &dyn Storage, snapshot: &mut Snapshot) -> Result<(Undoo, Stat, Identities)> {
@@ -379,12 +388,15 @@ struct Tidy {
 }
 
 impl Tidy {
-    /// Takes away what backups have left whose processes died: their links, and what they had begun to
-    /// write to this storage. What they wrote to another one stays known for a backup that goes there.
+    /// Takes away what backups have left whose processes died: their links, what they had begun to write to
+    /// this storage, and what they had written and not read back. What they wrote to another one stays known
+    /// for a backup that goes there.
     fn sweep(&self, home: &Home, place: &str) -> Result<()> {
         for dead in Dead::all(home)? {
             let gone = match &dead.object {
-                Some(object) if object.place == place => self.clear(&object.key),
+                Some(object) if object.place == place => {
+                    self.clear(&object.key) && self.remove_unread(&object.key)
+                }
                 Some(_) => false,
                 None => true,
             };
@@ -393,6 +405,21 @@ impl Tidy {
             }
         }
         Ok(())
+    }
+
+    /// Removes what was written whole and not read back, unless somebody has verified it since; answers
+    /// whether that is settled.
+    fn remove_unread(&self, key: &str) -> bool {
+        let removed = self.runtime.block_on(async {
+            if self.storage.stat(&verification_key(key)).await?.is_some() {
+                return Ok(());
+            }
+            self.storage.delete(key).await
+        });
+        if let Err(problem) = &removed {
+            tracing::warn!(%problem, key, "a backup that was not read back could not be removed");
+        }
+        removed.is_ok()
     }
 
     /// Removes unfinished uploads of a key; answers whether there are none any more.

@@ -143,14 +143,20 @@ impl Snapshot {
         self.linked.keys().map(|hash| (*hash, self.path(hash)))
     }
 
-    /// Lets the files go. What is being written stays known, so that the next backup can look for it;
-    /// `forget` says that there is nothing left of it.
+    /// Lets the files go. What is being written stays known, so that the next backup can look for it.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn end(self, forget: bool) -> Result<()> {
-        remove_tree(&self.directory.join(FILES))?;
-        if forget { remove_tree(&self.directory) } else { Ok(()) }
+    pub fn let_go(&self) -> Result<()> {
+        remove_tree(&self.directory.join(FILES))
+    }
+
+    /// Ends it, when all that was written is as it is to stay.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn end(self) -> Result<()> {
+        remove_tree(&self.directory)
     }
 }
 

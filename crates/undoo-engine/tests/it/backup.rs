@@ -242,21 +242,27 @@ async fn what_a_dead_backup_left_is_swept_and_what_lives_is_not() {
         fs::write(directory.join("life"), "").unwrap();
         fs::write(directory.join("object.json"), format!(r#"{{"place":"{place}","key":"{key}"}}"#)).unwrap();
         fs::write(store(&world).join(format!("{key}.0123456789abcdef.part")), "begun").unwrap();
+        fs::write(store(&world).join(&key), "written, not read back").unwrap();
         (directory, format!("{id}.zip"))
     };
     let (here, here_key) = dead("the store/");
     let (elsewhere, elsewhere_key) = dead("another store/");
+    let (verified, verified_key) = dead("the store/");
+    let by_hand = store(&world).join(format!("{FOLDER}/{verified_key}.verified.json"));
+    fs::write(by_hand, "by a person, since").unwrap();
     let begun = world.home().backup(&BackupId::generate());
     fs::create_dir_all(&begun).unwrap();
 
     make(work(&world)).await.unwrap();
-    assert!(!here.exists() && !begun.exists(), "of the dead nothing stays");
+    assert!(!here.exists() && !begun.exists() && !verified.exists(), "of the dead nothing stays");
     assert!(
         elsewhere.exists() && !elsewhere.join("filestore").exists(),
         "what has to be looked for elsewhere"
     );
     assert!(living.iter().all(|path| path.join("filestore").exists()), "a living one");
     let names = stored(&world);
+    assert!(!names.contains(&here_key), "written whole by a dead one, and not read back: {names:?}");
+    assert!(names.contains(&elsewhere_key) && names.contains(&verified_key), "{names:?}");
     let parts: Vec<&String> = names.iter().filter(|name| name.ends_with(".part")).collect();
     assert!(!parts.iter().any(|name| name.starts_with(&here_key)), "{names:?}");
     assert!(parts.iter().any(|name| name.starts_with(&elsewhere_key)) && parts.len() == 2, "{names:?}");

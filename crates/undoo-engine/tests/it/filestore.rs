@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
 use undoo_core::Side;
-use undoo_engine::{files, order::Parts, restore};
+use undoo_engine::{files, live, order::Parts};
 
 use crate::{
     odoo::{
@@ -240,10 +240,10 @@ async fn where_the_live_files_stay_a_broken_one_is_named_and_has_to_be_accepted(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_system_is_matched_with_its_files() {
     let world = World::live(Server::of(17));
-    assert!(restore::verify_live(&world.target).await.unwrap().is_exact());
+    assert!(live::verify(&world.target).await.unwrap().is_exact());
     fs::remove_file(world.live_directory().join(fname(&content(1)))).unwrap();
     fs::write(world.live_directory().join(fname(&content(2))), b"x").unwrap();
-    let found = restore::verify_live(&world.target).await.unwrap();
+    let found = live::verify(&world.target).await.unwrap();
     assert_eq!((found.missing.len(), found.corrupt.len(), found.matched), (1, 1, FILES as u64 - 2));
     assert_eq!(found.orphans, [fname(BORN_LATER)]);
 }
