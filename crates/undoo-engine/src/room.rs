@@ -132,7 +132,7 @@ pub fn watch(target: &Target) -> Result<()> {
         Kind::Unavailable,
         "disk_low",
         format!("{} has only {} MiB left; {} MiB must stay free", low.name, low.free >> 20, low.keep >> 20),
-        "the load gave way to the live system; make room, then run it again",
+        "it gave way to the live system; make room, then run it again",
     ))
 }
 

@@ -321,7 +321,7 @@ pub struct Backup {
     pub place: TargetArgs,
     /// Storage that the backup is kept in: a folder, or an address as `undoo storage test` takes it, with
     /// credentials from the environment. The backup becomes
-    /// STORAGE/backups/ORG/ENV/DATABASE_YYYY-MM-DD_HH-MM-SS.zip (UTC), and is there only when it is whole.
+    /// STORAGE/backups/ORG/ENV/DATABASE_YYYY-MM-DD_HH-MM-SS_ID.zip (UTC), and is there only when it is whole.
     #[arg(long, value_name = "STORAGE")]
     pub to: String,
     /// Whose backup it is.
@@ -361,7 +361,7 @@ from the storage and is what was written.
 Examples:
   undoo backup docker:acme_odoo --to /srv/backups
   undoo backup compose:acme --to s3://acme-backups --env production
-  undoo restore /srv/backups/backups/local/acme/acme_2026-01-31_02-00-00.zip --into docker:acme_odoo";
+  undoo restore /srv/backups/backups/local/acme/acme_2026-01-31_02-00-00_4f0c9a7be21d.zip --into docker:acme_odoo";
 
 /// `undoo undo`
 #[derive(Debug, Args)]

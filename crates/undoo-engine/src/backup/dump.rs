@@ -56,7 +56,14 @@ pub struct Facts {
 }
 
 /// What keeps Odoo's garbage collector away.
-pub struct Collector(Option<Client>);
+pub enum Collector {
+    /// This session does.
+    Away(Client),
+    /// The role may not lock `ir_attachment`: it may be at work.
+    MayWork,
+    /// There is no `ir_attachment`, and nothing to collect.
+    None,
+}
 
 impl Collector {
     /// Keeps it away until this is dropped. Before it looks for files that no attachment names, it locks
@@ -70,26 +77,26 @@ impl Collector {
     /// When the server does not answer.
     pub async fn keep_away(target: &Target) -> Result<Self> {
         let client = target.admin.connect(&target.database).await?;
-        let sql = "BEGIN; LOCK TABLE public.ir_attachment IN ROW EXCLUSIVE MODE";
+        let sql = "SET idle_in_transaction_session_timeout = 0; \
+                   BEGIN; LOCK TABLE public.ir_attachment IN ROW EXCLUSIVE MODE";
         match client.batch_execute(sql).await {
-            Ok(()) => Ok(Self(Some(client))),
-            Err(error)
-                if [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::INSUFFICIENT_PRIVILEGE)]
-                    .contains(&error.code()) =>
-            {
-                Ok(Self(None))
-            }
+            Ok(()) => Ok(Self::Away(client)),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(Self::None),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(Self::MayWork),
             Err(error) => Err(pg::failed("keeping Odoo's garbage collector away")(error)),
         }
     }
 
-    /// Lets it work again.
+    /// Lets it work again; answers whether it may have worked all the time.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn let_go(self) -> Result<()> {
-        let Some(client) = self.0 else { return Ok(()) };
-        client.batch_execute("ROLLBACK").await.map_err(pg::failed("letting Odoo's garbage collector go"))
+    pub async fn let_go(self) -> Result<bool> {
+        if let Self::Away(client) = &self {
+            let released = client.batch_execute("ROLLBACK").await;
+            released.map_err(pg::failed("letting Odoo's garbage collector go"))?;
+        }
+        Ok(matches!(self, Self::MayWork))
     }
 }
 

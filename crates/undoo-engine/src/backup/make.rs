@@ -34,7 +34,7 @@ use crate::{
     encryption::{Identities, Outgoing},
     home::{Home, at},
     order::{Answer, Phase},
-    source,
+    room, source,
 };
 
 /// How often progress is told.
@@ -88,7 +88,9 @@ impl Maker {
         }
         let mut snapshot = Snapshot::create(&home, &self.work.id, object)?;
         let written = self.write(&*storage, &mut snapshot);
-        snapshot.let_go()?;
+        if let Err(left) = snapshot.let_go() {
+            tracing::warn!(%left, "links stay until the next backup");
+        }
         let (undoo, stat, keys) = match written {
             Ok(written) => written,
             Err(problem) => {
@@ -100,23 +102,27 @@ impl Maker {
         };
         let outcome = match self.read_back(&*storage, &keys) {
             Ok(()) => Ok(made(&self.work, undoo, &stat, began.elapsed())),
-            // Nobody has said that anything is wrong with it.
-            Err(problem) if !problem.is_permanent() => Err(unverified(&self.work, &problem)),
-            Err(problem) => {
-                self.runtime.block_on(tidy.storage.delete(&object.key))?;
-                Err(problem)
+            // What was called off, and what is not what was written.
+            Err(problem) if matches!(problem.kind, Kind::Cancelled | Kind::NotProven | Kind::Invalid) => {
+                // Else the next backup finds it.
+                if tidy.remove(&object.key) {
+                    snapshot.end()?;
+                }
+                return Err(problem);
             }
+            // Nobody has said that anything is wrong with it.
+            Err(problem) => Err(unverified(&self.work, &problem)),
         };
         snapshot.end()?;
         outcome
     }
 
     fn write(&self, storage: &dyn Storage, snapshot: &mut Snapshot) -> Result<(Undoo, Stat, Identities)> {
-        let moment = self.hold(snapshot)?;
+        let (moment, unheld) = self.hold(snapshot)?;
         let expected = moment.facts.bytes.saturating_add(snapshot.size().1);
         let upload = storage.write(&self.work.object.key, Some(expected))?;
         let mut upload = BlockingUpload::new(self.runtime.clone(), upload);
-        match self.fill(&mut upload, snapshot, moment) {
+        match self.fill(&mut upload, snapshot, moment, unheld) {
             Ok((undoo, keys)) => Ok((undoo, upload.finish()?, keys)),
             Err(problem) => {
                 if let Err(left) = upload.abort() {
@@ -132,20 +138,22 @@ impl Maker {
     /// Whatever an attachment names at that moment is there when files are linked for the second time,
     /// since nobody may have removed any in between. So nothing that the dump names is missing, whenever
     /// it was born and however soon it goes. The first time makes the second one short.
-    fn hold(&self, snapshot: &mut Snapshot) -> Result<Moment> {
+    ///
+    /// Answers the moment, and whether somebody may have removed files all the same.
+    fn hold(&self, snapshot: &mut Snapshot) -> Result<(Moment, bool)> {
         let target = &self.work.target;
         let live = target.filestore_root.join(&target.database);
         let link = |snapshot: &mut Snapshot| match self.work.database_only {
             true => Ok(()),
-            false => snapshot.link(&live, &|| self.go_on()),
+            false => snapshot.link(&live, &|| self.go_on(), &|| room::watch(target)),
         };
         self.phase(Phase::Snapshot);
         link(snapshot)?;
         let collector = self.unless_cancelled(Collector::keep_away(target))?;
         let moment = self.unless_cancelled(Moment::hold(target))?;
         link(snapshot)?;
-        self.runtime.block_on(collector.let_go())?;
-        Ok(moment)
+        let unheld = self.runtime.block_on(collector.let_go())?;
+        Ok((moment, unheld))
     }
 
     /// Writes it; answers what was written, and what reads it back if it is encrypted.
@@ -154,6 +162,7 @@ impl Maker {
         upload: &mut BlockingUpload,
         snapshot: &Snapshot,
         moment: Moment,
+        unheld: bool,
     ) -> Result<(Undoo, Identities)> {
         let work = &self.work;
         let settings =
@@ -190,13 +199,13 @@ impl Maker {
                 written => written?,
             }
         }
-        let description = self.describe(&facts, addons, snapshot);
+        let description = self.describe(&facts, addons, snapshot, unheld);
         let (_, undoo) = writer.finish(description, Some(&Asking(self)))?;
         out.finish()?;
         Ok((undoo, keys))
     }
 
-    fn describe(&self, facts: &Facts, addons: Addons, snapshot: &Snapshot) -> Description {
+    fn describe(&self, facts: &Facts, addons: Addons, snapshot: &Snapshot, unheld: bool) -> Description {
         let work = &self.work;
         let mut environment = work.environment.clone();
         environment.database.clone_from(&work.target.database);
@@ -208,6 +217,13 @@ impl Maker {
         environment.addons = addons.folders;
         let mut warnings = Vec::new();
         let mut warn = |code: &str, message: String| warnings.push(Warning { code: code.into(), message });
+        if unheld && !work.database_only {
+            warn(
+                "collector_not_held",
+                "the role may not lock ir_attachment, so Odoo may have removed a file that the dump names"
+                    .to_owned(),
+            );
+        }
         let (copied, strangers) = snapshot.oddities();
         if copied > 0 {
             warn("files_copied", format!("{copied} files could not be linked and were copied for the time"));
@@ -410,12 +426,19 @@ impl Tidy {
     /// Removes what was written whole and not read back, unless somebody has verified it since; answers
     /// whether that is settled.
     fn remove_unread(&self, key: &str) -> bool {
-        let removed = self.runtime.block_on(async {
-            if self.storage.stat(&verification_key(key)).await?.is_some() {
-                return Ok(());
+        match self.runtime.block_on(self.storage.stat(&verification_key(key))) {
+            Ok(Some(_)) => true,
+            Ok(None) => self.remove(key),
+            Err(problem) => {
+                tracing::warn!(%problem, key, "whether a backup was verified since is not known");
+                false
             }
-            self.storage.delete(key).await
-        });
+        }
+    }
+
+    /// Removes a backup that is not to stay; answers whether it is gone.
+    fn remove(&self, key: &str) -> bool {
+        let removed = self.runtime.block_on(self.storage.delete(key));
         if let Err(problem) = &removed {
             tracing::warn!(%problem, key, "a backup that was not read back could not be removed");
         }
@@ -430,7 +453,10 @@ impl Tidy {
             found.retain(|unfinished| unfinished.key == key);
             if found.is_empty() {
                 // MinIO knows them by their whole key only; others take none that is no folder's.
-                found = self.storage.unfinished(key).await.unwrap_or_default();
+                found = match self.storage.unfinished(key).await {
+                    Err(problem) if problem.kind == Kind::Invalid => Vec::new(),
+                    found => found?,
+                };
             }
             for unfinished in &found {
                 self.storage.discard(unfinished).await?;

@@ -74,11 +74,17 @@ impl Snapshot {
         Ok(Self { directory, _life: life, linked: BTreeMap::new(), copied: 0, strangers: 0 })
     }
 
-    /// Links every file of a filestore that is not linked yet. `go_on` is asked again and again.
+    /// Links every file of a filestore that is not linked yet. `go_on` is asked again and again, `room`
+    /// before a file that cannot be linked is copied.
     ///
     /// # Errors
-    /// When the file system refuses, and whatever `go_on` answers.
-    pub fn link(&mut self, live: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+    /// When the file system refuses, and whatever those two answer.
+    pub fn link(
+        &mut self,
+        live: &Path,
+        go_on: &dyn Fn() -> Result<()>,
+        room: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
         self.strangers = 0;
         for folder in entries(live)? {
             let name = folder.file_name();
@@ -94,7 +100,7 @@ impl Snapshot {
                 match parse_store_fname(&fname).filter(|_| file.file_type().is_ok_and(|kind| kind.is_file()))
                 {
                     Some(hash) if self.linked.contains_key(&hash) => {}
-                    Some(hash) => self.hold(hash, &file.path())?,
+                    Some(hash) => self.hold(hash, &file.path(), room)?,
                     None => self.strangers += 1,
                 }
             }
@@ -102,17 +108,20 @@ impl Snapshot {
         Ok(())
     }
 
-    fn hold(&mut self, hash: Hash, live: &Path) -> Result<()> {
+    fn hold(&mut self, hash: Hash, live: &Path, room: &dyn Fn() -> Result<()>) -> Result<()> {
         let path = self.path(&hash);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(at("create", folder))?;
         }
-        let held = fs::hard_link(live, &path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Err(error),
+        let held = match fs::hard_link(live, &path) {
             // Another file system below this directory, one without links, or one that does not let
             // everybody link what is not theirs.
-            _ => fs::copy(live, &path).map(|_| self.copied += 1),
-        });
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                room()?;
+                fs::copy(live, &path).map(|_| self.copied += 1)
+            }
+            linked => linked,
+        };
         match held.and_then(|()| fs::metadata(&path)) {
             Ok(found) => {
                 self.linked.insert(hash, found.len());
@@ -154,17 +163,23 @@ impl Snapshot {
     /// Ends it, when all that was written is as it is to stay.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system refuses to forget the object. Of the rest, what stays says nothing any more.
     pub fn end(self) -> Result<()> {
-        remove_tree(&self.directory)
+        // First, since without the lock's file this looks dead, and what a dead one wrote is removed.
+        let object = self.directory.join(OBJECT);
+        fs::remove_file(&object).map_err(at("remove", &object))?;
+        if let Err(left) = remove_tree(&self.directory) {
+            tracing::warn!(%left, "an empty snapshot stays until the next backup");
+        }
+        Ok(())
     }
 }
 
 /// What a backup has left whose process died.
 pub struct Dead {
     directory: PathBuf,
-    /// Held while this one is looked after. A directory that has just been made may not have it yet.
-    _life: Option<File>,
+    /// Locked while this one is looked after.
+    _life: File,
     /// What was being written, where that became known.
     pub object: Option<Destination>,
 }
@@ -177,15 +192,19 @@ impl Dead {
     pub fn all(home: &Home) -> Result<Vec<Self>> {
         let mut dead = Vec::new();
         for directory in home.backups()? {
-            let life = match File::options().write(true).open(directory.join(LIFE)) {
-                Ok(life) => match life.try_lock() {
-                    Ok(()) => Some(life),
-                    Err(TryLockError::WouldBlock) => continue,
-                    Err(TryLockError::Error(error)) => return Err(at("lock", &directory)(error)),
-                },
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(at("open", &directory)(error)),
+            // A directory that has just been made has none yet, and whoever made it waits for ours.
+            let path = directory.join(LIFE);
+            let life = match File::options().write(true).create(true).truncate(false).open(&path) {
+                Ok(life) => life,
+                // It has just been removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(at("open", &path)(error)),
             };
+            match life.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::Error(error)) => return Err(at("lock", &directory)(error)),
+            }
             remove_tree(&directory.join(FILES))?;
             // One that cannot be read was not written to its end, and so nothing else was.
             let object = home::read(&directory.join(OBJECT)).unwrap_or_default();

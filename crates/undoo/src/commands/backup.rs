@@ -52,7 +52,8 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     let env = arguments.env.clone().unwrap_or_else(|| plain(&target.database));
     let begun = created_at.strftime("%Y-%m-%d_%H-%M-%S");
     let age = if recipients.is_empty() { "" } else { ".age" };
-    let name = format!("{}_{begun}.zip{age}", plain(&target.database));
+    // Two systems may have databases of one name and begin in one second.
+    let name = format!("{}_{begun}_{}.zip{age}", plain(&target.database), id.short());
     let key = backup_key(&arguments.org, &env, &name)?;
     if let Access::Local { path } = &storage {
         // In a mover the folders would become root's.
