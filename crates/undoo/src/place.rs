@@ -181,6 +181,21 @@ impl Place {
     }
 
     /// What a backup says about the system, and the folders of custom modules that are known here.
+    /// Ends what is kept between the orders, and waits until what they left open is taken back: a backup that
+    /// will not be signed.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn call_off(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.call_off().await,
+            Self::Direct(place) => {
+                place.call_off().await;
+                Ok(())
+            }
+        }
+    }
+
     ///
     /// # Errors
     /// Those of Docker.

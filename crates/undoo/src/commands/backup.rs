@@ -84,9 +84,14 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         pg_dump: arguments.pg_dump.clone(),
     };
     let made = make(&place, work, &signer, ui).await;
-    let closed = place.close().await;
+    let ended = match &made {
+        Ok(_) => place.close().await,
+        Err(_) => place.call_off().await,
+    };
+    if let Err(left) = ended {
+        ui.say(&format!("the container of this backup stays until a later one removes it: {left}"));
+    }
     let (made, signature) = made?;
-    closed?;
     ui.settle();
     if made.verified {
         keep(&storage, &made, created_at, signature, &signer).await;
@@ -119,7 +124,7 @@ async fn keep(storage: &Access, made: &Made, created_at: Timestamp, signature: S
         keep_verification(&*storage, &made.object.key, &verification, signer).await
     };
     if let Err(problem) = kept.await {
-        eprintln!("  that it was read back was not kept beside it: {problem}");
+        ui::complain(&format!("  that it was read back was not kept beside it: {problem}"));
     }
 }
 
