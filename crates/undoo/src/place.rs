@@ -2,11 +2,12 @@
 //!
 //! Commands speak to a [`Place`] and do not know which of the two it is.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 use undoo_archive::manifest::ours::Environment;
 use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 use undoo_engine::{
-    backup::AddonsFolder,
     health::Answered,
     order::{Failure, Target},
     orders::{Listed, Order},
@@ -180,7 +181,6 @@ impl Place {
         }
     }
 
-    /// What a backup says about the system, and the folders of custom modules that are known here.
     /// Ends what is kept between the orders, and waits until what they left open is taken back: a backup that
     /// will not be signed.
     ///
@@ -196,10 +196,11 @@ impl Place {
         }
     }
 
+    /// What a backup says about the system, and the folders of custom modules that are known here.
     ///
     /// # Errors
     /// Those of Docker.
-    pub async fn environment(&self) -> Result<(Environment, Vec<AddonsFolder>)> {
+    pub async fn environment(&self) -> Result<(Environment, Vec<PathBuf>)> {
         match self {
             Self::Docker(place) => place.environment().await,
             Self::Direct(_) => Ok((Environment::default(), Vec::new())),

@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     place.remove_ended().await?;
     let target = place.target().clone();
     let (mut environment, mut addons) = place.environment().await?;
-    addons.extend(arguments.addons.iter().map(|path| folder(path)));
+    addons.extend(arguments.addons.iter().cloned());
     let (id, created_at) = (BackupId::generate(), Timestamp::now());
     let env = arguments.env.clone().unwrap_or_else(|| plain(&target.database));
     let begun = created_at.strftime("%Y-%m-%d_%H-%M-%S");
@@ -76,7 +76,7 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         threads: arguments
             .jobs
             .unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from).min(8)),
-        addons,
+        addons: AddonsFolder::named(addons),
         organisation: arguments.org.clone(),
         environment,
         undoo_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -170,12 +170,6 @@ fn not_made(path: &Path, error: std::io::Error) -> Problem {
         "make it, or name another one",
     )
     .caused_by(error)
-}
-
-fn folder(path: &Path) -> AddonsFolder {
-    let name = fs::canonicalize(path).ok();
-    let name = name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    AddonsFolder { path: path.to_owned(), folder: name.unwrap_or_else(|| "addons".into()) }
 }
 
 /// A name as it can be a part of a key.
