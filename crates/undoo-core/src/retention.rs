@@ -219,7 +219,7 @@ fn distinct(backups: &[Backup]) -> BTreeMap<BackupId, Backup> {
     for backup in backups {
         let known = distinct.entry(backup.id).or_insert_with(|| backup.clone());
         known.time = known.time.max(backup.time);
-        known.verified &= backup.verified;
+        known.verified |= backup.verified;
         known.in_use |= backup.in_use;
         known.pinned |= backup.pinned;
         known.locked_until = known.locked_until.max(backup.locked_until);

@@ -3,15 +3,19 @@
 //! Only things that carry our labels are ever listed, and a cutover that is under way is never removed:
 //! it is what brings Odoo back.
 
+use std::time::Duration;
+
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
+use jiff::Timestamp;
 use serde::Serialize;
-use undoo_core::Result;
+use undoo_core::{Kind, Result};
 
 use crate::{
     docker::{Docker, problem},
     labels::{LABEL_EPOCH, LABEL_ROLE, LABEL_TARGET, LABEL_TASK, Labels, Role, label_filter},
     odoo::remove_network,
     scratch,
+    target::inspect,
 };
 
 /// A thing of ours on a server.
@@ -90,6 +94,35 @@ pub async fn remove(docker: &Docker, task: &str, epoch: u64) -> Result<Vec<Lefto
         removed.push(leftover);
     }
     Ok(removed)
+}
+
+/// Removes movers on the Odoo container `target` that ended `age` ago or earlier: their commands died before
+/// they could. Any other may still have one, that is about to start it or to read how it ended.
+///
+/// # Errors
+/// Those of the engine; what came before has been removed.
+pub async fn remove_ended_movers(docker: &Docker, target: &str, age: Duration) -> Result<()> {
+    let mut filters = label_filter(&[(LABEL_ROLE, Some(Role::Mover.as_str())), (LABEL_TARGET, Some(target))]);
+    filters.insert("status".into(), vec!["exited".into(), "dead".into()]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let ended = docker
+        .engine()
+        .list_containers(Some(options))
+        .await
+        .map_err(|error| problem(error, || "listing containers".into()))?;
+    for id in ended.into_iter().filter_map(|found| found.id) {
+        let found = match inspect(docker, &id).await {
+            // Its command has removed it meanwhile.
+            Err(gone) if gone.kind == Kind::Missing => continue,
+            found => found?,
+        };
+        let finished = found.state.and_then(|state| state.finished_at?.parse::<Timestamp>().ok());
+        let since = finished.map(|finished| Timestamp::now().duration_since(finished));
+        if since.and_then(|since| Duration::try_from(since).ok()).is_some_and(|since| since >= age) {
+            scratch::remove(docker, &id).await?;
+        }
+    }
+    Ok(())
 }
 
 /// `None` for what lacks a label that ours all have, whatever the filter let through.

@@ -138,6 +138,11 @@ impl DirectPlace {
         }
     }
 
+    /// Takes back what the orders so far have left open.
+    pub async fn call_off(&self) {
+        self.session.lock().await.end().await;
+    }
+
     /// Starts Odoo again, where it was stopped to make room and that was for nothing.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, Role, agent as agents, binary,
+    Docker, DockerEndpoint, Labels, agent as agents, binary,
     cleanup::{self, LeftoverKind},
     mover::{ContainerEnd, MoverSpec, last_lines},
     odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
@@ -50,6 +50,8 @@ const MOVER_MEMORY: u64 = 512 << 20;
 const HOPELESS_PAGES: usize = 12;
 /// Age from which a binary of another version is taken for forgotten.
 const UNUSED_BINARY: Duration = Duration::from_secs(3600);
+/// Age from which an ended mover is taken for forgotten: by then, its command has read how it ended.
+const FORGOTTEN_MOVER: Duration = Duration::from_secs(300);
 /// How long Odoo's own neutralize may take.
 const NEUTRALIZE_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -175,19 +177,12 @@ impl DockerPlace {
         cleanup::remove(&self.docker, task, u64::MAX).await.map(|_| ())
     }
 
-    /// Removes movers on this Odoo that have ended: their commands died before they could.
+    /// Removes movers on this Odoo that ended some minutes ago: their commands died before they could.
     ///
     /// # Errors
     /// Those of the engine.
     pub async fn remove_ended(&self) -> Result<()> {
-        for found in cleanup::list(&self.docker, None).await? {
-            let ours =
-                found.labels.target.as_ref() == Some(&self.odoo.name) && found.role == Role::Mover.as_str();
-            if ours && !found.running {
-                agents::remove(&self.docker, &found.id).await?;
-            }
-        }
-        Ok(())
+        cleanup::remove_ended_movers(&self.docker, &self.odoo.name, FORGOTTEN_MOVER).await
     }
 
     /// Removes volumes with the binaries of other versions that nobody has used for an hour.

@@ -69,11 +69,11 @@ fn end(ui: &Ui, outcome: Result<(), Failure>) -> ExitCode {
         ui.tell(Answer::failed(failure));
     } else {
         for finding in &failure.findings {
-            eprintln!("{}", ui::finding_lines(finding));
+            ui::complain(&ui::finding_lines(finding));
         }
-        eprintln!("undoo: {} [{}]", failure.problem.message, failure.problem.code);
+        ui::complain(&format!("undoo: {} [{}]", failure.problem.message, failure.problem.code));
         if !failure.problem.remedy.is_empty() {
-            eprintln!("       {}", failure.problem.remedy);
+            ui::complain(&format!("       {}", failure.problem.remedy));
         }
     }
     ExitCode::from(code)

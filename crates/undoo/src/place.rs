@@ -2,11 +2,12 @@
 //!
 //! Commands speak to a [`Place`] and do not know which of the two it is.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 use undoo_archive::manifest::ours::Environment;
 use undoo_core::{Kind, Problem, RestoreId, Result, Side};
 use undoo_engine::{
-    backup::AddonsFolder,
     health::Answered,
     order::{Failure, Target},
     orders::{Listed, Order},
@@ -180,18 +181,33 @@ impl Place {
         }
     }
 
+    /// Ends what is kept between the orders, and waits until what they left open is taken back: a backup that
+    /// will not be signed.
+    ///
+    /// # Errors
+    /// Those of Docker.
+    pub async fn call_off(&self) -> Result<()> {
+        match self {
+            Self::Docker(place) => place.call_off().await,
+            Self::Direct(place) => {
+                place.call_off().await;
+                Ok(())
+            }
+        }
+    }
+
     /// What a backup says about the system, and the folders of custom modules that are known here.
     ///
     /// # Errors
     /// Those of Docker.
-    pub async fn environment(&self) -> Result<(Environment, Vec<AddonsFolder>)> {
+    pub async fn environment(&self) -> Result<(Environment, Vec<PathBuf>)> {
         match self {
             Self::Docker(place) => place.environment().await,
             Self::Direct(_) => Ok((Environment::default(), Vec::new())),
         }
     }
 
-    /// Removes containers that have ended, and whose commands died before they could remove them.
+    /// Removes containers that ended some minutes ago, and whose commands died before they could remove them.
     ///
     /// # Errors
     /// Those of Docker.

@@ -51,11 +51,11 @@ impl Ui {
             Self::Terminal(bar) => {
                 let bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
                 match bar.as_ref() {
-                    Some((_, bar)) => bar.suspend(|| eprintln!("{line}")),
-                    None => eprintln!("{line}"),
+                    Some((_, bar)) => bar.suspend(|| complain(line)),
+                    None => complain(line),
                 }
             }
-            Self::Plain(_) => eprintln!("{line}"),
+            Self::Plain(_) => complain(line),
             Self::Quiet => {}
         }
     }
@@ -92,7 +92,7 @@ impl Ui {
                 }
                 if let Some((_, bar)) = shown.take() {
                     bar.finish();
-                    eprintln!();
+                    complain("");
                 }
                 let bar = ProgressBar::new_spinner().with_message(title(next));
                 bar.enable_steady_tick(Duration::from_millis(120));
@@ -102,7 +102,7 @@ impl Ui {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if *last != Some(next) {
                     *last = Some(next);
-                    eprintln!("{}", title(next));
+                    complain(title(next));
                 }
             }
         }
@@ -149,6 +149,11 @@ impl Audience for Ui {
             (_, Answer::Done { .. } | Answer::Failed { .. }) => self.settle(),
         }
     }
+}
+
+/// A line on standard error, if anybody is there: work must not break down because its terminal is gone.
+pub fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn title(phase: Phase) -> &'static str {

@@ -99,11 +99,11 @@ fn guards_stand_above_a_policy_that_keeps_nothing() {
 #[test]
 fn a_backup_that_is_given_twice_is_decided_once_with_all_its_guards() {
     let plain = backup(1, "2026-10-01T00:00:00Z");
-    let used = Backup { in_use: true, ..plain.clone() };
-    for backups in [[plain.clone(), used.clone()], [used, plain]] {
+    let guarded = Backup { in_use: true, verified: true, ..plain.clone() };
+    for backups in [[plain.clone(), guarded.clone()], [guarded, plain]] {
         let decisions = decide(&Policy::default(), &backups, now());
         assert_eq!(decisions.len(), 1);
-        assert_eq!(decisions[0].reasons, [Reason::InUse]);
+        assert_eq!(decisions[0].reasons, [Reason::LastVerified, Reason::InUse]);
     }
 }
 

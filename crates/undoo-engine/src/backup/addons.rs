@@ -29,6 +29,28 @@ pub struct AddonsFolder {
     pub folder: String,
 }
 
+impl AddonsFolder {
+    /// These folders, each with a name in the backup that no other one has: its own, with a number where that
+    /// is taken.
+    pub fn named(paths: Vec<PathBuf>) -> Vec<Self> {
+        let mut taken = BTreeSet::new();
+        let named = paths.into_iter().map(|path| {
+            let name = path.file_name().map(ToOwned::to_owned);
+            // Of `.` and the like.
+            let name = name.or_else(|| Some(fs::canonicalize(&path).ok()?.file_name()?.to_owned()));
+            let name = name.map_or_else(|| "addons".into(), |name| name.to_string_lossy().into_owned());
+            let mut folder = name.clone();
+            let mut number = 1;
+            while !taken.insert(folder.clone()) {
+                number += 1;
+                folder = format!("{name}-{number}");
+            }
+            Self { path, folder }
+        });
+        named.collect()
+    }
+}
+
 /// What there is to write.
 #[derive(Debug, Default)]
 pub(super) struct Addons {

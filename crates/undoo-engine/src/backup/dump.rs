@@ -183,7 +183,7 @@ pub fn program(major: u32, given: Option<&Path>) -> Result<PathBuf> {
 
 /// Where it may be, the real programs before what stands in for them on the path.
 fn candidates() -> Vec<PathBuf> {
-    let configured = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output().ok();
+    let configured = bare(Path::new("pg_config")).arg("--bindir").stdin(Stdio::null()).output().ok();
     let configured = configured
         .filter(|output| output.status.success())
         .map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));

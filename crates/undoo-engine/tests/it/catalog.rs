@@ -195,6 +195,19 @@ async fn without_a_verification_that_is_believed_nothing_goes_unasked() {
 }
 
 #[tokio::test]
+async fn a_copy_beside_the_newest_verified_backup_takes_no_guard_from_it() {
+    let store = Store::new();
+    let old = store.put("old.zip", 3, &[]).await;
+    store.put("new.zip", 1, &[]).await;
+    store.verify(&old, Identities::default(), &signer()).await;
+    for copy in ["a-copy.zip", "z-copy.zip"] {
+        let copy = backup_key("acme", "prod", copy).unwrap();
+        std::fs::copy(store.folder.path().join(&old), store.folder.path().join(copy)).unwrap();
+    }
+    assert_eq!(names(&store.plan(&query(), last(1)).await, false), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_backup_that_is_read_or_was_replaced_meanwhile_stays() {
     let store = Store::new();
     let old = store.put("old.zip", 3, &[]).await;

@@ -1,8 +1,10 @@
 //! What dead tasks left behind.
 
+use std::time::Duration;
+
 use bollard::models::ContainerCreateBody;
 use undoo_hosts::{
-    LABEL_EPOCH, LABEL_ROLE, LABEL_TASK, Labels, cleanup,
+    LABEL_EPOCH, LABEL_ROLE, LABEL_TARGET, LABEL_TASK, Labels, cleanup,
     cleanup::LeftoverKind,
     odoo::{DATABASE_ALIAS, proof_network},
 };
@@ -11,6 +13,7 @@ use crate::support::{self, Sandbox};
 
 support::trials![
     leftovers_of_dead_attempts_go_and_nothing_else_does,
+    of_movers_only_those_go_that_ended_long_enough_ago,
     the_network_of_a_proof_is_internal_and_goes_with_what_is_in_it,
 ];
 
@@ -50,6 +53,36 @@ async fn leftovers_of_dead_attempts_go_and_nothing_else_does(sandbox: Sandbox) {
     for name in [no_role, database] {
         assert!(sandbox.inspect_text(&name).await.contains("\"Running\":true"));
     }
+}
+
+async fn of_movers_only_those_go_that_ended_long_enough_ago(sandbox: Sandbox) {
+    let (task, target) = (sandbox.task(), sandbox.name("odoo"));
+    let of_role = |role: &str| ContainerCreateBody {
+        image: Some(support::POSTGRES.into()),
+        labels: support::labels(&[
+            (LABEL_TASK, &task),
+            (LABEL_EPOCH, "1"),
+            (LABEL_ROLE, role),
+            (LABEL_TARGET, &target),
+        ]),
+        ..Default::default()
+    };
+    let created = sandbox.create("created", of_role("mover")).await;
+    let running = sandbox.idle("running", of_role("mover")).await;
+    let ended = sandbox.idle("ended", of_role("mover")).await;
+    let agent = sandbox.idle("agent", of_role("cutover-agent")).await;
+    for name in [&ended, &agent] {
+        sandbox.docker.engine().stop_container(name, None).await.unwrap();
+    }
+    let left = async || {
+        let left = cleanup::list(&sandbox.docker, Some(&task)).await.unwrap();
+        left.into_iter().map(|left| left.name).collect::<std::collections::BTreeSet<_>>()
+    };
+
+    cleanup::remove_ended_movers(&sandbox.docker, &target, Duration::from_secs(600)).await.unwrap();
+    assert!(left().await.contains(&ended), "its command may still read how it ended");
+    cleanup::remove_ended_movers(&sandbox.docker, &target, Duration::ZERO).await.unwrap();
+    assert_eq!(left().await, [created, running, agent].into());
 }
 
 async fn the_network_of_a_proof_is_internal_and_goes_with_what_is_in_it(sandbox: Sandbox) {

@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     place.remove_ended().await?;
     let target = place.target().clone();
     let (mut environment, mut addons) = place.environment().await?;
-    addons.extend(arguments.addons.iter().map(|path| folder(path)));
+    addons.extend(arguments.addons.iter().cloned());
     let (id, created_at) = (BackupId::generate(), Timestamp::now());
     let env = arguments.env.clone().unwrap_or_else(|| plain(&target.database));
     let begun = created_at.strftime("%Y-%m-%d_%H-%M-%S");
@@ -77,7 +77,7 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         threads: arguments
             .jobs
             .unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from).min(8)),
-        addons,
+        addons: AddonsFolder::named(addons),
         organisation: arguments.org.clone(),
         environment,
         undoo_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -85,9 +85,14 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         pg_dump: arguments.pg_dump.clone(),
     };
     let made = make(&place, work, &signer, ui).await;
-    let closed = place.close().await;
+    let ended = match &made {
+        Ok(_) => place.close().await,
+        Err(_) => place.call_off().await,
+    };
+    if let Err(left) = ended {
+        ui.say(&format!("the container of this backup stays until a later one removes it: {left}"));
+    }
     let (made, signature) = made?;
-    closed?;
     ui.settle();
     if made.verified {
         keep(&storage, &made, created_at, signature, &signer).await;
@@ -120,7 +125,7 @@ async fn keep(storage: &Access, made: &Made, created_at: Timestamp, signature: S
         keep_verification(&*storage, &made.object.key, &verification, signer).await
     };
     if let Err(problem) = kept.await {
-        eprintln!("  that it was read back was not kept beside it: {problem}");
+        ui::complain(&format!("  that it was read back was not kept beside it: {problem}"));
     }
 }
 
@@ -166,12 +171,6 @@ fn not_made(path: &Path, error: std::io::Error) -> Problem {
         "make it, or name another one",
     )
     .caused_by(error)
-}
-
-fn folder(path: &Path) -> AddonsFolder {
-    let name = fs::canonicalize(path).ok();
-    let name = name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    AddonsFolder { path: path.to_owned(), folder: name.unwrap_or_else(|| "addons".into()) }
 }
 
 /// A name as it can be a part of a key.

@@ -20,7 +20,7 @@ use crate::{
     cli::{Command, KeyArgs},
     docker,
     interrupt::interrupted,
-    ui::Ui,
+    ui::{self, Ui},
 };
 
 /// Runs a command.
@@ -112,7 +112,7 @@ async fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
     let answer = tokio::select! {
         answer = told => answer.unwrap_or_default(),
         () = interrupted() => {
-            eprintln!();
+            ui::complain("");
             String::new()
         }
     };

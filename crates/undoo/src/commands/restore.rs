@@ -1,6 +1,6 @@
 //! `undoo restore`: plan, stage, prove, cut over; and what is said of it at the end.
 
-use std::time::Instant;
+use std::{fs, time::Instant};
 
 use serde_json::json;
 use undoo_core::{Finding, RestoreId, Result, Side};
@@ -13,6 +13,7 @@ use undoo_engine::{
     record::Record,
     restore::{Assignment, Plan, Preparation, Report},
 };
+use undoo_storage::Access;
 
 use super::{bytes, can_confirm, confirm, report};
 use crate::{
@@ -132,7 +133,7 @@ async fn stage_and_finish(
     let staging = |failure: Failure| (failure, Reached::Staging);
     let backup =
         super::backup(&arguments.backup, &arguments.keys).map_err(|problem| staging(problem.into()))?;
-    let name = backup.storage.0.location().to_string();
+    let name = named(&backup.storage.0);
     let dead = place.dead().await.map_err(staging)?;
     let order = Order::Stage { backup, name, work: work.clone() };
     let report: Report = match place.order(order, ui).await {
@@ -158,6 +159,17 @@ async fn stage_and_finish(
             }
             Err((failure, reached))
         }
+    }
+}
+
+/// A backup as the record names it. One of this machine from the root: `undoo prune` has to know it, wherever
+/// it runs.
+fn named(backup: &Access) -> String {
+    match backup {
+        Access::Local { path } => {
+            fs::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string()
+        }
+        other => other.location().to_string(),
     }
 }
 
@@ -466,4 +478,20 @@ async fn files_only(arguments: &Restore, place: &Place, work: Assignment, ui: &U
     }
     println!("  `undoo undo` does not take this back: it is about restores of a database");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    #[test]
+    fn a_local_backup_is_named_from_the_root_in_the_record() {
+        let relative = Access::Local { path: PathBuf::from("src/../Cargo.toml") };
+        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert_eq!(named(&relative), fs::canonicalize(whole).expect("there").display().to_string());
+        let gone = Access::Local { path: PathBuf::from("no/such/backup.zip") };
+        assert_eq!(named(&gone), "no/such/backup.zip");
+    }
 }

@@ -1,6 +1,6 @@
 //! What a backup says about the containers that it was taken from.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::PathBuf;
 
 use secrecy::ExposeSecret as _;
 use undoo_archive::manifest::{
@@ -8,7 +8,6 @@ use undoo_archive::manifest::{
     redacted,
 };
 use undoo_core::Result;
-use undoo_engine::backup::AddonsFolder;
 use undoo_hosts::target::image_digest;
 
 use super::DockerPlace;
@@ -18,7 +17,7 @@ impl DockerPlace {
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn environment(&self) -> Result<(Environment, Vec<AddonsFolder>)> {
+    pub async fn environment(&self) -> Result<(Environment, Vec<PathBuf>)> {
         let (odoo, database) = (&self.odoo, self.odoo.database_container.as_ref());
         let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
         let environment = Environment {
@@ -35,19 +34,7 @@ impl DockerPlace {
             odoo_conf: Some(redacted(odoo.conf.all.to_text().expose_secret())),
             ..Environment::default()
         };
-        let mut addons = Vec::new();
-        let mut taken = BTreeSet::new();
-        for path in odoo.custom_addons() {
-            let name = Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned());
-            let name = name.unwrap_or_else(|| "addons".into());
-            let mut folder = name.clone();
-            let mut number = 1;
-            while !taken.insert(folder.clone()) {
-                number += 1;
-                folder = format!("{name}-{number}");
-            }
-            addons.push(AddonsFolder { path: path.into(), folder });
-        }
+        let addons = odoo.custom_addons().into_iter().map(PathBuf::from).collect();
         Ok((environment, addons))
     }
 }

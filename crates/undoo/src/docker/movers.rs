@@ -110,6 +110,17 @@ impl DockerPlace {
         }
     }
 
+    /// Ends the mover that is kept, once it has taken back what it has open.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn call_off(&self) -> Result<()> {
+        match self.open.lock().await.take() {
+            Some(open) => cancel(open.mover).await,
+            None => Ok(()),
+        }
+    }
+
     async fn start_mover(&self, task: &str, local: Option<Local>) -> Result<Open> {
         let mut spec = self.spec(task, &["mover"]);
         if let Some(Local { path, read_only }) = &local {
@@ -189,11 +200,14 @@ async fn give(
         None => cancelled(),
     };
     // What it still has to say is that it was cancelled; a container that has ended already is removed.
-    let ended = mover.cancel(|line| tracing::debug!(line, "a mover's last words")).await;
-    if let Err(left) = ended {
+    if let Err(left) = cancel(mover).await {
         tracing::warn!(%left, "a mover could not be ended");
     }
     (Err(problem.into()), None)
+}
+
+async fn cancel(mover: Mover) -> Result<()> {
+    mover.cancel(|line| tracing::debug!(line, "a mover's last words")).await
 }
 
 /// The storage that an order reads from or writes to.

@@ -9,6 +9,16 @@ fn put(root: &Path, name: &str, text: &str) {
 }
 
 #[test]
+fn folders_of_the_same_name_get_names_of_their_own() {
+    let paths = ["/a/addons", "/b/addons/", "/c/addons-2", "/d/addons", "/", "/e/extra"];
+    let named = AddonsFolder::named(paths.map(PathBuf::from).to_vec());
+    let folders: Vec<_> = named.iter().map(|named| named.folder.as_str()).collect();
+    assert_eq!(folders, ["addons", "addons-2", "addons-2-2", "addons-3", "addons-4", "extra"]);
+    let here = AddonsFolder::named(vec![".".into()]);
+    assert_eq!(here[0].folder, "undoo-engine", "{here:?}");
+}
+
+#[test]
 fn modules_are_found_with_what_they_ask_for_and_where_they_came_from() {
     let root = tempfile::tempdir().expect("a folder");
     let (addons, elsewhere) = (root.path().join("repo/addons"), root.path().join("elsewhere"));
