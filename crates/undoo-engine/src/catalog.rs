@@ -24,6 +24,8 @@ use crate::{
 
 /// What the key of a verification ends with, after its backup's.
 const VERIFIED: &str = ".verified.json";
+/// What precedes a verification where it is signed.
+const SIGNED: &[u8] = b"undoo verification 1\n";
 /// The form of a [`Verification`].
 pub const FORMAT: u32 = 1;
 /// Backups that are looked at side by side.
@@ -81,7 +83,7 @@ pub async fn keep_verification(
     verification: &Verification,
     signer: &Signer,
 ) -> Result<()> {
-    let signed = Signed::new(verification, signer)?;
+    let signed = Signed::new(SIGNED, verification, signer)?;
     let text = serde_json::to_vec_pretty(&signed).map_err(|error| {
         Problem::new(Kind::Internal, "report", "the verification could not be written", "please report this")
             .caused_by(error)
@@ -272,7 +274,7 @@ async fn verification(storage: &dyn Storage, query: &Query, key: &str) -> Result
         }
     };
     let signed = serde_json::from_slice::<Signed>(&text).ok();
-    let believed = signed.filter(|signed| query.trusted.contains(&signed.public_key) && signed.holds());
+    let believed = signed.filter(|signed| query.trusted.contains(&signed.public_key) && signed.holds(SIGNED));
     let found = believed.and_then(|signed| serde_json::from_str::<Verification>(&signed.report).ok());
     Ok(found.filter(|found| found.format == FORMAT))
 }
