@@ -280,7 +280,9 @@ pub fn at(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Problem {
     let path = path.display().to_string();
     move |error| {
         let (code, remedy) = match error.kind() {
-            io::ErrorKind::StorageFull => ("disk_full", "make room on that disk, then run it again"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                ("disk_full", "make room on that disk, then run it again")
+            }
             io::ErrorKind::PermissionDenied => ("file_rights", "run as a user that may do this"),
             _ => ("file_system", "see the machine's log for that disk"),
         };

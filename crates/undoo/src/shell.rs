@@ -5,9 +5,18 @@
 //! with a watcher in it that ends the group as soon as our end of a pipe closes, however that comes. What a
 //! command hands to a daemon, as `systemctl` and `docker` do, that daemon finishes.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::process::Command;
+use tokio::{io::AsyncReadExt, process::Command};
+
+/// How much of the end of what a command says is kept, in bytes.
+const SAID: usize = 8 << 10;
+/// How long what a command said is awaited after its end. What it has left running may never close it.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Runs the command that is its first argument, and a watcher of standard input beside it.
 const WATCHED: &str = "exec 3<&0 </dev/null
@@ -28,15 +37,31 @@ pub async fn run(command: &str, patience: Duration) -> Result<(), String> {
     let mut child = shell.spawn().map_err(|error| error.to_string())?;
     // Open until the command has ended, or we have.
     let _pipe = child.stdin.take();
-    let output = tokio::time::timeout(patience, child.wait_with_output())
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let mut listening = tokio::spawn(listen(child.stderr.take(), Arc::clone(&said)));
+    let status = tokio::time::timeout(patience, child.wait())
         .await
         .map_err(|_| format!("it did not end within {} seconds", patience.as_secs()))?
         .map_err(|error| error.to_string())?;
-    if output.status.success() {
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: {}", output.status, said.trim().lines().next_back().unwrap_or_default()))
+    let _ = tokio::time::timeout(LAST_WORDS, &mut listening).await;
+    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = String::from_utf8_lossy(&said);
+    Err(format!("{status}: {}", said.trim().lines().next_back().unwrap_or_default()))
+}
+
+/// Reads what a command and all that it leaves running say, and keeps the end of it.
+async fn listen(from: Option<tokio::process::ChildStderr>, said: Arc<Mutex<Vec<u8>>>) {
+    let Some(mut from) = from else { return };
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend_from_slice(&buffer[..read]);
+        let excess = said.len().saturating_sub(SAID);
+        said.drain(..excess);
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +87,16 @@ mod tests {
         run(&command, LONG).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(late.exists());
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_is_not_waited_for_though_it_may_still_speak() {
+        assert_eq!(
+            run("sleep 30 & echo started >&2; sleep_id=$!; (sleep 1; kill $sleep_id) &", LONG).await,
+            Ok(())
+        );
+        let told = run("(sleep 2; echo late >&2) & echo early >&2; exit 3", LONG).await.unwrap_err();
+        assert_eq!(told, "exit status: 3: early");
     }
 
     #[tokio::test]

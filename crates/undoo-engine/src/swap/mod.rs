@@ -179,22 +179,33 @@ impl<S: Services> Swap<'_, S> {
     }
 
     /// A full disk ends a cutover until somebody makes room. Where a pair stands whole, Odoo runs on it till
-    /// then. Nothing is noted of that: the cutover is still under way, and whoever finishes it or goes back
+    /// then; not where the live database was dropped to make room, since an Odoo that is started without its
+    /// database makes an empty one of that name. Nothing is noted of that: the cutover is still under way, and whoever finishes it or goes back
     /// begins by stopping Odoo.
     async fn run_meanwhile(&self, server: &Client, record: &Record, problem: Problem) -> Problem {
         let started = async {
             record.refuse_if_fenced(self.home)?;
             let observed = self.observe(server, record).await?;
-            let whole = [Side::Replaced, Side::Restored].into_iter().find(|side| observed.is_live(*side));
+            let way_back = self.has_way_back(record)?;
+            let whole = [Side::Replaced, Side::Restored]
+                .into_iter()
+                .find(|side| observed.is_live(*side) && (*side == Side::Restored || way_back));
             if let Some(side) = whole {
-                databases::open(server, record, side).await?;
+                // It may never have been closed, and PostgreSQL's disk be the full one.
+                if let Err(closed) = databases::open(server, record, side).await {
+                    self.audience.tell(Answer::Log { message: closed.to_string() });
+                }
                 self.services.start().await?;
             }
             Ok::<_, Problem>(whole)
         };
         match started.await {
             Ok(Some(side)) => {
-                let message = format!("{}; meanwhile Odoo runs on the {} pair", problem.message, side.word());
+                let on = match databases::oid(record, side) {
+                    Some(_) => format!("on the {} pair", side.word()),
+                    None => "without it".to_owned(),
+                };
+                let message = format!("{}; meanwhile Odoo runs {on}", problem.message);
                 Problem { message, ..problem }
             }
             Ok(None) => problem,

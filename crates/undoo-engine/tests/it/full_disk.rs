@@ -12,7 +12,7 @@ use std::{
 use undoo_core::{Finding, Kind, Move, Problem, Side, pair::parked_database};
 use undoo_engine::{
     lock::{Locked, Work},
-    order::{Answer, Phase},
+    order::{Answer, Phase, Strategy},
     pairs,
     record::State,
     restore,
@@ -362,4 +362,34 @@ async fn odoo_runs_on_a_whole_pair_while_a_cutover_waits_for_room() {
             assert_eq!(world.whole(&work.id, &services).await, side, "{last:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odoo_is_not_started_without_the_database_that_was_dropped_to_make_room() {
+    let world = World::live(Server::of(17));
+    let mut work = world.work();
+    work.options.strategy = Strategy::StopFirst { confirmed: world.target.database.clone() };
+    stage_and_accept(&work, &world.backup()).await;
+    for (last, runs) in
+        [(Move::StopServices, false), (Move::CloseDatabases, false), (Move::PlaceDirectory, true)]
+    {
+        let services = Recorder::default();
+        let full = |step: Move, done: bool| match step == last && done {
+            true => Err(Problem::new(Kind::Unavailable, "disk_full", "no room", "make room")),
+            false => Ok(()),
+        };
+        let locked = Locked::take(&world.target, Work::Cutover(work.id)).await.unwrap();
+        let mut record = world.record(&work.id);
+        let home = world.home();
+        let problem = swap(&world, &home, &services, &full)
+            .make_live(&locked, &mut record, Side::Restored)
+            .await
+            .unwrap_err();
+        assert_eq!(problem.code, "disk_full", "{last:?}: {problem:?}");
+        assert_eq!(services.running.load(Ordering::SeqCst), runs, "{last:?}");
+        assert_eq!(problem.message.contains("meanwhile"), runs, "{last:?}: {problem:?}");
+    }
+    let services = Recorder::default();
+    make_live(&world, &work.id, Side::Restored, &services, &Crash::never()).await.unwrap();
+    assert_eq!(world.record(&work.id).state, State::Live { side: Side::Restored });
 }
