@@ -58,10 +58,10 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// A report and the signature of its text.
+/// A text about something and its signature, which is of one kind of text only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// The report as JSON text: these very bytes are what is signed.
+    /// The report as JSON text. What is signed are the bytes of the kind's line, then these very bytes.
     pub report: String,
     /// Public half of the key, hexadecimal (Ed25519, RFC 8032).
     pub public_key: String,
@@ -70,22 +70,23 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Signs a report.
+    /// Signs a report. `kind` is a line such as `undoo report 1` with its end: it goes before what is signed,
+    /// so that what somebody signed as one thing never passes for another.
     ///
     /// # Errors
     /// `report` (`Internal`) for what cannot be written as JSON.
-    pub fn new(report: &impl Serialize, signer: &Signer) -> Result<Self> {
+    pub fn new(kind: &[u8], report: &impl Serialize, signer: &Signer) -> Result<Self> {
         let report = serde_json::to_string(report).map_err(|error| {
             Problem::new(Kind::Internal, "report", "the report could not be written", "please report this")
                 .caused_by(error)
         })?;
-        let signature = signer.sign(report.as_bytes());
+        let signature = signer.sign(&[kind, report.as_bytes()].concat());
         Ok(Self { report, public_key: signer.public_key(), signature })
     }
 
-    /// Whether the report is what its key has signed.
-    pub fn holds(&self) -> bool {
-        holds(&self.public_key, &self.signature, self.report.as_bytes())
+    /// Whether the report is what its key has signed as this kind.
+    pub fn holds(&self, kind: &[u8]) -> bool {
+        holds(&self.public_key, &self.signature, &[kind, self.report.as_bytes()].concat())
     }
 }
 
@@ -119,11 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_report_does_not_hold() {
-        let signed = Signed::new(&serde_json::json!({"rows": 1}), &Signer::from_seed(&[7; 32])).unwrap();
-        assert!(signed.holds());
+    fn a_report_that_was_changed_or_signed_as_something_else_does_not_hold() {
+        let (report, signer) = (serde_json::json!({"rows": 1}), Signer::from_seed(&[7; 32]));
+        let signed = Signed::new(b"one 1\n", &report, &signer).unwrap();
+        assert!(signed.holds(b"one 1\n"));
+        assert!(!signed.holds(b"other 1\n"));
+        assert!(!signed.holds(b""));
         let changed = Signed { report: signed.report.replace('1', "2"), ..signed };
-        assert!(!changed.holds());
+        assert!(!changed.holds(b"one 1\n"));
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::{
 
 /// What the key of a verification ends with, after its backup's.
 const VERIFIED: &str = ".verified.json";
+/// What precedes a verification where it is signed.
+const SIGNED: &[u8] = b"undoo verification 1\n";
 /// The form of a [`Verification`].
 pub const FORMAT: u32 = 1;
 /// Backups that are looked at side by side.
@@ -34,14 +36,14 @@ const AT_ONCE: usize = 8;
 pub struct Verification {
     /// [`FORMAT`].
     pub format: u32,
+    /// The key of its object: it says nothing of any other.
+    pub key: String,
     /// Which backup.
     pub backup_id: BackupId,
     /// When the backup was begun.
     pub created_at: Timestamp,
     /// Bytes of its object.
     pub bytes: u64,
-    /// The signature of its manifest, which has the checksums of all the rest; none where nobody signed it.
-    pub signature: Option<String>,
     /// How closely it was looked at.
     pub level: Level,
     /// When.
@@ -50,15 +52,15 @@ pub struct Verification {
 
 impl Verification {
     /// That a backup of `bytes` was found whole at `now`; `None` for one that is not ours, of which nothing is
-    /// kept.
-    pub fn of(backup: &Backup, bytes: u64, level: Level, now: Timestamp) -> Option<Self> {
+    /// kept. The bytes are those of the object that was read, not of what lies at its key by now.
+    pub fn of(backup: &Backup, key: String, bytes: u64, level: Level, now: Timestamp) -> Option<Self> {
         let ours = backup.manifest.as_ref()?.undoo.as_deref()?;
         Some(Self {
             format: FORMAT,
+            key,
             backup_id: ours.backup_id,
             created_at: ours.created_at,
             bytes,
-            signature: ours.signature.clone(),
             level,
             verified_at: now,
         })
@@ -77,16 +79,15 @@ pub(crate) fn verification_key(key: &str) -> String {
 /// Those of the storage.
 pub async fn keep_verification(
     storage: &dyn Storage,
-    key: &str,
     verification: &Verification,
     signer: &Signer,
 ) -> Result<()> {
-    let signed = Signed::new(verification, signer)?;
+    let signed = Signed::new(SIGNED, verification, signer)?;
     let text = serde_json::to_vec_pretty(&signed).map_err(|error| {
         Problem::new(Kind::Internal, "report", "the verification could not be written", "please report this")
             .caused_by(error)
     })?;
-    let mut upload = storage.write(&verification_key(key), Some(text.len() as u64))?;
+    let mut upload = storage.write(&verification_key(&verification.key), Some(text.len() as u64))?;
     upload.write(&text).await?;
     upload.finish().await?;
     Ok(())
@@ -247,7 +248,10 @@ async fn look(
         return unknown("it tells of the verification of a backup that is not there".into());
     }
     let believed = match record {
-        Some(record) => verification(storage, query, &record).await?.filter(|found| found.bytes == bytes),
+        Some(record) => {
+            let found = verification(storage, query, &record).await?;
+            found.filter(|found| found.key == key && found.bytes == bytes)
+        }
         None => None,
     };
     let (backup_id, created_at) = match &believed {
@@ -272,7 +276,7 @@ async fn verification(storage: &dyn Storage, query: &Query, key: &str) -> Result
         }
     };
     let signed = serde_json::from_slice::<Signed>(&text).ok();
-    let believed = signed.filter(|signed| query.trusted.contains(&signed.public_key) && signed.holds());
+    let believed = signed.filter(|signed| query.trusted.contains(&signed.public_key) && signed.holds(SIGNED));
     let found = believed.and_then(|signed| serde_json::from_str::<Verification>(&signed.report).ok());
     Ok(found.filter(|found| found.format == FORMAT))
 }

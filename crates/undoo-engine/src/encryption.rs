@@ -32,9 +32,10 @@ use undoo_core::{Finding, Kind, Problem, Result};
 const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 /// What one begins with that was made into text, which cannot be read from the middle.
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
-/// Bytes at the beginning that are kept: the header, which has some 200 for each recipient. More recipients
-/// than fit are not read.
+/// Bytes at the beginning that are kept: the header, which has some 100 for each recipient.
 const HEAD: u64 = 16 * 1024;
+/// The most recipients of a backup: their header fits into [`HEAD`], with what age adds to it.
+const MOST_RECIPIENTS: usize = 100;
 /// Plain bytes of each piece that is encrypted by itself.
 const CHUNK: u64 = 64 * 1024;
 /// What a piece has besides.
@@ -50,6 +51,7 @@ impl Recipients {
     ///
     /// # Errors
     /// `invalid_recipient` (`Invalid`) for anything else; it is not shown, since it may be the secret half.
+    /// `too_many_recipients` (`Invalid`) for more than could be read again.
     pub fn parse(keys: &[String]) -> Result<Self> {
         let recipients = Self(keys.to_vec());
         recipients.keys()?;
@@ -62,6 +64,17 @@ impl Recipients {
     }
 
     fn keys(&self) -> Result<Vec<x25519::Recipient>> {
+        if self.0.len() > MOST_RECIPIENTS {
+            return Err(Problem::new(
+                Kind::Invalid,
+                "too_many_recipients",
+                format!(
+                    "{} recipients are more than the {MOST_RECIPIENTS} that a backup can have",
+                    self.0.len()
+                ),
+                "Encrypt to fewer keys; one that several people hold will do.",
+            ));
+        }
         let parsed = self.0.iter().enumerate().map(|(at, key)| {
             key.parse::<x25519::Recipient>().map_err(|error| {
                 Problem::new(

@@ -323,7 +323,7 @@ impl Session {
     }
 
     async fn seal(&mut self, id: BackupId, signature: String, audience: &dyn Audience) -> Result<Made> {
-        let backup = self.backup.as_mut().ok_or_else(|| out_of_turn(id))?;
+        let backup = self.backup.as_mut().filter(|backup| backup.id == id).ok_or_else(|| out_of_turn(id))?;
         backup.sign(signature);
         match backup.next(audience).await? {
             Step::Made(made) => Ok(*made),

@@ -57,6 +57,14 @@ impl BackupOrder {
     /// # Errors
     /// As there.
     pub async fn open(&self, options: &Options) -> Result<Arc<Backup>> {
+        self.open_sized(options).await.map(|(backup, _)| backup)
+    }
+
+    /// The same, and the bytes of the very object that was opened; none where it is a folder.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub async fn open_sized(&self, options: &Options) -> Result<(Arc<Backup>, Option<u64>)> {
         open_with(&self.storage.0, options, &self.identities).await
     }
 }
@@ -67,12 +75,20 @@ impl BackupOrder {
 /// # Errors
 /// Those of the storage and of the archive readers; `encrypted` where a key is needed.
 pub async fn open(access: &Access, options: &Options) -> Result<Arc<Backup>> {
-    open_with(access, options, &Identities::default()).await
+    open_with(access, options, &Identities::default()).await.map(|(backup, _)| backup)
 }
 
-async fn open_with(access: &Access, options: &Options, identities: &Identities) -> Result<Arc<Backup>> {
+async fn open_with(
+    access: &Access,
+    options: &Options,
+    identities: &Identities,
+) -> Result<(Arc<Backup>, Option<u64>)> {
     let place = access.location().to_string();
     let opened = access.open(options).await?;
+    let size = match &opened {
+        Opened::File(object) => Some(object.size()),
+        Opened::Folder(_) => None,
+    };
     let (runtime, identities) = (Handle::current(), identities.clone());
     let work = move || match opened {
         Opened::File(object) => of_object(runtime, object, &place, &identities),
@@ -80,7 +96,8 @@ async fn open_with(access: &Access, options: &Options, identities: &Identities) 
             Backup::open(BackupInput::Folder(Arc::new(Members(BlockingFolder::new(runtime, folder)))))
         }
     };
-    crate::blocking(move || work().map(Arc::new)).await
+    let backup = crate::blocking(move || work().map(Arc::new)).await?;
+    Ok((backup, size))
 }
 
 impl From<StorageOrder> for BackupOrder {

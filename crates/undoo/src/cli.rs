@@ -434,7 +434,7 @@ pub struct Prune {
     #[arg(long, value_name = "TARGET")]
     pub target: Vec<String>,
     /// Believe verifications that this public key has signed; those of this machine's own key always are.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "PUBLICKEY", value_parser = public_key)]
     pub trust_key: Vec<String>,
     /// Accept a finding by its code; may be given several times.
     #[arg(long, value_name = "CODE")]
@@ -494,4 +494,20 @@ pub struct StorageTest {
     /// Print one JSON document instead of a page.
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_trusted_has_to_be_a_public_key() {
+        for command in ["undoo prune /srv", "undoo restore b.zip --into docker:odoo"] {
+            let parsed = |key: &str| Cli::try_parse_from(command.split(' ').chain(["--trust-key", key]));
+            assert!(parsed(&"0A".repeat(32)).is_ok(), "{command}");
+            for wrong in ["0A", &"zz".repeat(32), "signing.key"] {
+                assert!(parsed(wrong).is_err(), "{command} {wrong}");
+            }
+        }
+    }
 }

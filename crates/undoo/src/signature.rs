@@ -80,6 +80,10 @@ mod tests {
         let path = folder.join("signing.key");
         let first = seed(&path).expect("made");
         assert_eq!(first, seed(&path).expect("read"));
+        // One that is none is told of, and stays for whoever can mend it.
+        fs::write(&path, "no key").expect("written");
+        assert_eq!(seed(&path).expect_err("refused").code, "signing_key");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "no key");
         fs::remove_dir_all(folder).expect("removed");
     }
 }

@@ -118,6 +118,8 @@ enum Event {
 
 /// A backup that is being made, by a thread of its own. It goes on between orders.
 pub(crate) struct Open {
+    /// Which one.
+    pub(crate) id: BackupId,
     cancel: CancellationToken,
     events: mpsc::UnboundedReceiver<Event>,
     signature: Option<oneshot::Sender<String>>,
@@ -130,9 +132,10 @@ impl Open {
         let cancel = CancellationToken::new();
         let (tell, events) = mpsc::unbounded_channel();
         let (signature, signed) = oneshot::channel();
+        let id = work.id;
         let maker = make::Maker::new(work, cancel.clone(), tell, signed);
         let work = tokio::task::spawn_blocking(move || maker.make());
-        Self { cancel, events, signature: Some(signature), work: Some(work) }
+        Self { id, cancel, events, signature: Some(signature), work: Some(work) }
     }
 
     /// Gives the signature that it waits for.

@@ -143,6 +143,18 @@ fn keys_come_from_files_of_age_keygen_and_are_never_shown() {
 }
 
 #[test]
+fn as_many_recipients_as_are_written_can_read_and_more_are_refused() {
+    let (last, identities) = key();
+    let keys = (1..MOST_RECIPIENTS).map(|_| x25519::Identity::generate().to_public().to_string());
+    let keys: Vec<String> = keys.chain(last.0).collect();
+    let written = encrypted(b"content", &Recipients::parse(&keys).unwrap());
+    let read = opened(written, &identities).unwrap();
+    assert_eq!(read.read_at(0, 7).unwrap(), b"content");
+    let more = [&keys[..], &keys[..1]].concat();
+    assert_eq!(Recipients::parse(&more).unwrap_err().code, "too_many_recipients");
+}
+
+#[test]
 fn who_wrote_a_file_reads_it_back_and_no_other() {
     let (recipients, identities) = key();
     let plain = sample(200_000);

@@ -181,9 +181,12 @@ async fn nothing_is_under_the_key_before_the_seal_and_nothing_is_left_without_it
     session.end().await;
     assert_eq!((stored(&world).len(), held(&world).len()), (0, 0));
 
-    // A signature of something else seals nothing.
+    // Neither does an order about another backup seal it, nor a signature of something else.
     let begun = begin(&mut session, work.clone()).await.unwrap();
     assert_ne!(begun, text);
+    let order = Order::Seal { id: BackupId::generate(), signature: signer().sign(begun.as_bytes()) };
+    let failure = session.carry_out(order, &nobody).await.unwrap_err();
+    assert_eq!(failure.problem.code, "backup_out_of_turn");
     let order = Order::Seal { id: work.id, signature: signer().sign(b"something else") };
     let failure = session.carry_out(order, &nobody).await.unwrap_err();
     assert_eq!(failure.problem.code, "signature");

@@ -13,7 +13,7 @@ use undoo_archive::{
     write::{BackupWriter, Description, Settings},
 };
 use undoo_core::{
-    BackupId, Kind, Signer,
+    BackupId, Kind, Signed, Signer,
     retention::{Policy, Reason},
 };
 use undoo_engine::{
@@ -56,10 +56,11 @@ impl Store {
     }
 
     async fn verify(&self, key: &str, identities: Identities, signer: &Signer) {
-        let backup = self.order(key, identities).open(&Options::default()).await.unwrap();
-        let bytes = self.storage.stat(key).await.unwrap().unwrap().size;
-        let verification = Verification::of(&backup, bytes, Level::Deep, self.now).unwrap();
-        keep_verification(&*self.storage, key, &verification, signer).await.unwrap();
+        let opened = self.order(key, identities).open_sized(&Options::default()).await.unwrap();
+        let (backup, bytes) = (opened.0, opened.1.unwrap());
+        assert_eq!(bytes, self.storage.stat(key).await.unwrap().unwrap().size);
+        let verification = Verification::of(&backup, key.into(), bytes, Level::Deep, self.now).unwrap();
+        keep_verification(&*self.storage, &verification, signer).await.unwrap();
     }
 
     async fn plan(&self, query: &Query, policy: Policy) -> Catalog {
@@ -181,12 +182,29 @@ async fn without_a_verification_that_is_believed_nothing_goes_unasked() {
     let trusting = Query { trusted: vec![stranger.public_key()], ..Query::default() };
     assert_eq!(finding(&trusting).await, None);
 
-    // What was said of another object, or was changed, is not believed either.
+    // What was said of another object, was changed, or was signed as something else is not believed either.
     let path = store.folder.path().join(format!("{old}.verified.json"));
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("deep", "DEEP")).unwrap();
-    assert_eq!(finding(&trusting).await.as_deref(), Some("none_verified"));
-    std::fs::write(&path, text).unwrap();
+    let signed: Signed = serde_json::from_str(&text).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&signed.report).unwrap();
+    let resigned = |kind: &[u8], said: &serde_json::Value| {
+        serde_json::to_string(&Signed::new(kind, said, &stranger).unwrap()).unwrap()
+    };
+    let (mut key, mut bytes) = (said.clone(), said.clone());
+    key["key"] = "backups/acme/prod/new.zip".into();
+    bytes["bytes"] = 1.into();
+    let kind = b"undoo verification 1\n";
+    for wrong in [
+        text.replace("deep", "DEEP"),
+        resigned(b"undoo report 1\n", &said),
+        resigned(b"", &said),
+        resigned(kind, &key),
+        resigned(kind, &bytes),
+    ] {
+        std::fs::write(&path, &wrong).unwrap();
+        assert_eq!(finding(&trusting).await.as_deref(), Some("none_verified"), "{wrong}");
+    }
+    std::fs::write(&path, resigned(kind, &said)).unwrap();
     assert_eq!(finding(&trusting).await, None);
     let backup = store.folder.path().join(&old);
     std::fs::OpenOptions::new().append(true).open(&backup).unwrap().write_all(b"x").unwrap();

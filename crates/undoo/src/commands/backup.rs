@@ -92,10 +92,10 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     if let Err(left) = ended {
         ui.say(&format!("the container of this backup stays until a later one removes it: {left}"));
     }
-    let (made, signature) = made?;
+    let made = made?;
     ui.settle();
     if made.verified {
-        keep(&storage, &made, created_at, signature, &signer).await;
+        keep(&storage, &made, created_at, &signer).await;
     }
     let address = address(&arguments.to, &made.object.key);
     if ui.is_json() {
@@ -110,32 +110,30 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
 
 /// Keeps beside the backup that it was read back, for `undoo prune`. The backup stands whether this works or
 /// not.
-async fn keep(storage: &Access, made: &Made, created_at: Timestamp, signature: String, signer: &Signer) {
+async fn keep(storage: &Access, made: &Made, created_at: Timestamp, signer: &Signer) {
     let verification = Verification {
         format: catalog::FORMAT,
+        key: made.object.key.clone(),
         backup_id: made.id,
         created_at,
         bytes: made.bytes,
-        signature: Some(signature),
         level: Level::Checksums,
         verified_at: Timestamp::now(),
     };
     let kept = async {
         let storage = storage.storage(&Options::default())?;
-        keep_verification(&*storage, &made.object.key, &verification, signer).await
+        keep_verification(&*storage, &verification, signer).await
     };
     if let Err(problem) = kept.await {
         ui::complain(&format!("  that it was read back was not kept beside it: {problem}"));
     }
 }
 
-/// Answers what was made, and the signature of its manifest.
-async fn make(place: &Place, work: Assignment, signer: &Signer, ui: &Ui) -> Result<(Made, String), Failure> {
+async fn make(place: &Place, work: Assignment, signer: &Signer, ui: &Ui) -> Result<Made, Failure> {
     let id = work.id;
     let unsigned: Unsigned = place.order(Order::Backup { work: Box::new(work) }, ui).await?;
     let signature = sign(&unsigned.text, id, signer)?;
-    let made: Made = place.order(Order::Seal { id, signature: signature.clone() }, ui).await?;
-    Ok((made, signature))
+    place.order(Order::Seal { id, signature }, ui).await
 }
 
 /// Signs a manifest of this very backup, and nothing else.

@@ -204,7 +204,7 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
                 }
             },
             accept: arguments.accept.clone(),
-            trusted_keys: trusted_keys(&arguments.trust_key),
+            trusted_keys: trusted_keys(&arguments.trust_key)?,
             trust_size: arguments.trust_size,
             undo_window_hours: arguments.undo_window,
             jobs,
@@ -214,10 +214,10 @@ fn assignment(arguments: &Restore, place: &Place) -> Result<Assignment> {
     })
 }
 
-/// The keys that were named, and this machine's own. Where that cannot be had, it has signed nothing.
-fn trusted_keys(named: &[String]) -> Vec<String> {
-    let own = signature::signer().ok().map(|signer| signer.public_key());
-    named.iter().cloned().chain(own).collect()
+/// The keys that were named, and this machine's own.
+fn trusted_keys(named: &[String]) -> Result<Vec<String>> {
+    let own = signature::signer()?.public_key();
+    Ok(named.iter().cloned().chain([own]).collect())
 }
 
 async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {

@@ -37,7 +37,7 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         VerifyLevel::Deep => Level::Deep,
     };
     let order = super::backup(name, &arguments.keys)?;
-    let backup = order.open(&undoo_storage::Options::default()).await?;
+    let (backup, size) = order.open_sized(&undoo_storage::Options::default()).await?;
     // A program gets the report and nothing else.
     let quiet = Ui::quiet();
     let shown = if arguments.json { &quiet } else { ui };
@@ -68,7 +68,7 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
         page(name, &report);
     }
     if report.is_whole() {
-        keep(&order, &backup, level).await;
+        keep(&order, &backup, size, level).await;
         return Ok(());
     }
     Err(Problem::new(
@@ -82,17 +82,13 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
 
 /// Keeps beside a backup in a storage that it is whole, for `undoo prune`. What was found stands whether this
 /// works or not: it takes the right to write there.
-async fn keep(order: &BackupOrder, backup: &Backup, level: Level) {
-    let Some((root, key)) = order.storage.0.in_storage() else { return };
+async fn keep(order: &BackupOrder, backup: &Backup, size: Option<u64>, level: Level) {
+    let Some(((root, key), bytes)) = order.storage.0.in_storage().zip(size) else { return };
+    let now = jiff::Timestamp::now();
+    let Some(verification) = Verification::of(backup, key, bytes, level, now) else { return };
     let kept = async {
         let storage = root.storage(&undoo_storage::Options::default())?;
-        let bytes = storage.open(&key).await?.size();
-        match Verification::of(backup, bytes, level, jiff::Timestamp::now()) {
-            Some(verification) => {
-                keep_verification(&*storage, &key, &verification, &signature::signer()?).await
-            }
-            None => Ok(()),
-        }
+        keep_verification(&*storage, &verification, &signature::signer()?).await
     };
     if let Err(problem) = kept.await {
         eprintln!("  that it is whole was not kept beside it: {problem}");
