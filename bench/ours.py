@@ -54,12 +54,16 @@ def command(*arguments, environment=None):
     with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
             arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
         watch = threading.Timer(PATIENCE, process.kill)
+        watch.daemon = True
         watch.start()
         for line in process.stdout:
             try:
-                last = json.loads(line)
+                answer = json.loads(line)
             except ValueError:
                 continue
+            if not isinstance(answer, dict):
+                continue
+            last = answer
             if last.get("answer") == "phase":
                 phases.append((last["phase"], time.monotonic()))
         process.wait()

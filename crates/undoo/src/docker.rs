@@ -51,7 +51,7 @@ const HOPELESS_PAGES: usize = 12;
 /// Age from which a binary of another version is taken for forgotten.
 const UNUSED_BINARY: Duration = Duration::from_secs(3600);
 /// Age from which an ended mover is taken for forgotten: by then, its command has read how it ended.
-const FORGOTTEN_MOVER: Duration = Duration::from_secs(300);
+const FORGOTTEN_MOVER: Duration = Duration::from_secs(2);
 /// How long Odoo's own neutralize may take.
 const NEUTRALIZE_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -177,7 +177,7 @@ impl DockerPlace {
         cleanup::remove(&self.docker, task, u64::MAX).await.map(|_| ())
     }
 
-    /// Removes movers on this Odoo that ended some minutes ago: their commands died before they could.
+    /// Removes movers on this Odoo that ended a while ago: their commands died before they could.
     ///
     /// # Errors
     /// Those of the engine.

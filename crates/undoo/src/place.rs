@@ -207,7 +207,7 @@ impl Place {
         }
     }
 
-    /// Removes containers that ended some minutes ago, and whose commands died before they could remove them.
+    /// Removes containers that ended a while ago, and whose commands died before they could remove them.
     ///
     /// # Errors
     /// Those of Docker.

@@ -23,6 +23,8 @@ use crate::zip::BOMB_RATIO;
 pub(crate) const BLOCK: usize = 1 << 20;
 /// The end of a deflate stream whose last block was flushed: an empty block with the final bit.
 pub(crate) const STREAM_END: &[u8] = b"\x03\x00";
+/// Pieces of an input that are tried before all of it is compressed, and their bytes.
+const TRIED: (usize, usize) = (4, 4 << 10);
 /// An empty stored block, which means nothing and may stand between any two blocks.
 const PADDING: &[u8] = b"\x00\x00\x00\xff\xff";
 
@@ -134,14 +136,20 @@ pub(crate) fn spawn<T: Send + 'static>(
     })
 }
 
-/// A compressor that a thread keeps.
+/// The compressors that a thread keeps.
 pub(crate) struct Deflater {
     raw: Compress,
+    /// For trying.
+    quick: Compress,
+    /// Writes blocks that are stored: most bytes of a filestore are pictures and documents that do not get
+    /// smaller, and trying hard is what a backup would take its time for.
+    stored: Compress,
 }
 
 impl Deflater {
     fn new(level: u8) -> Self {
-        Self { raw: Compress::new(Compression::new(u32::from(level).clamp(1, 9)), false) }
+        let of = |level| Compress::new(Compression::new(level), false);
+        Self { raw: of(u32::from(level).clamp(1, 9)), quick: of(1), stored: of(0) }
     }
 
     /// A block of a longer stream.
@@ -172,23 +180,44 @@ impl Deflater {
     }
 
     fn run(&mut self, input: &[u8], flush: FlushCompress) -> Result<Vec<u8>> {
-        self.raw.reset();
-        let mut out = Vec::with_capacity(input.len() / 3 + 1024);
-        loop {
-            let rest = input.get(self.raw.total_in() as usize..).unwrap_or_default();
-            let status = self.raw.compress_vec(rest, &mut out, flush);
-            let status = status.map_err(|error| broke_down().caused_by(error))?;
-            let taken = self.raw.total_in() == input.len() as u64;
-            let ended = match flush {
-                FlushCompress::Finish => status == Status::StreamEnd,
-                // With room left over, nothing of the flush is waiting.
-                _ => taken && out.len() < out.capacity(),
-            };
-            if ended {
-                return Ok(out);
-            }
-            out.reserve(out.len() / 2 + 4096);
+        if self.shrinks(input)? {
+            return run(&mut self.raw, input, flush, input.len() / 3);
         }
+        run(&mut self.stored, input, flush, input.len())
+    }
+
+    /// Whether pieces of the input get smaller by more than a thirtieth.
+    fn shrinks(&mut self, input: &[u8]) -> Result<bool> {
+        let (pieces, len) = TRIED;
+        if input.len() <= pieces * len {
+            return Ok(true);
+        }
+        let every = input.len() / pieces;
+        let tried: Vec<u8> =
+            input.chunks(every).take(pieces).flat_map(|piece| &piece[..len]).copied().collect();
+        let out = run(&mut self.quick, &tried, FlushCompress::Finish, tried.len())?;
+        Ok(out.len() < tried.len() - tried.len() / 30)
+    }
+}
+
+/// Compresses all of an input; `expected` are about the bytes that come out.
+fn run(compress: &mut Compress, input: &[u8], flush: FlushCompress, expected: usize) -> Result<Vec<u8>> {
+    compress.reset();
+    let mut out = Vec::with_capacity(expected + 1024);
+    loop {
+        let rest = input.get(compress.total_in() as usize..).unwrap_or_default();
+        let status = compress.compress_vec(rest, &mut out, flush);
+        let status = status.map_err(|error| broke_down().caused_by(error))?;
+        let taken = compress.total_in() == input.len() as u64;
+        let ended = match flush {
+            FlushCompress::Finish => status == Status::StreamEnd,
+            // With room left over, nothing of the flush is waiting.
+            _ => taken && out.len() < out.capacity(),
+        };
+        if ended {
+            return Ok(out);
+        }
+        out.reserve(out.len() / 2 + 4096);
     }
 }
 
@@ -338,6 +367,25 @@ mod tests {
         let mut deflater = Deflater::new(9);
         for out in [deflater.block(&zeros).unwrap(), deflater.whole(&zeros).unwrap()] {
             assert!(zeros.len() as u64 / (out.len() as u64) < BOMB_RATIO, "{}", out.len());
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_stored_and_reads_as_it_was() {
+        let mut state = 1_u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        });
+        let input: Vec<u8> = noise.take(BLOCK + 17).collect();
+        let mut deflater = Deflater::new(6);
+        let mut block = deflater.block(&input).unwrap();
+        block.extend(STREAM_END);
+        for out in [block, deflater.whole(&input).unwrap()] {
+            assert!(out.len() < input.len() + input.len() / 1000, "{}", out.len());
+            let mut read = Vec::new();
+            flate2::read::DeflateDecoder::new(&out[..]).read_to_end(&mut read).unwrap();
+            assert!(read == input);
         }
     }
 }

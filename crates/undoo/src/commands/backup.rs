@@ -44,7 +44,6 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     let recipients = Recipients::parse(&arguments.encrypt_to)?;
     let signer = signature::signer()?;
     let place = Place::find(arguments.target.as_deref(), &arguments.place).await?;
-    place.remove_ended().await?;
     let target = place.target().clone();
     let (mut environment, mut addons) = place.environment().await?;
     addons.extend(arguments.addons.iter().cloned());
@@ -89,8 +88,8 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         Ok(_) => place.close().await,
         Err(_) => place.call_off().await,
     };
-    if let Err(left) = ended {
-        ui.say(&format!("the container of this backup stays until a later one removes it: {left}"));
+    if let Err(left) = ended.and(place.remove_ended().await) {
+        ui.say(&format!("containers of backups stay until a later one removes them: {left}"));
     }
     let made = made?;
     ui.settle();
