@@ -289,12 +289,9 @@ pub struct Convert {
     /// With --layout oec: name of the database, where the backup does not tell it.
     #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
-    /// Compression, from 1 (quick) to 9 (small); 0 stores everything as it is.
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=9))]
-    pub level: u8,
-    /// Threads that compress.  [default: the processors there are, at most 8]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
+    /// How it is compressed.
+    #[command(flatten)]
+    pub compression: CompressionArgs,
     /// Print JSON instead of a line.
     #[arg(long)]
     pub json: bool,
@@ -343,15 +340,30 @@ pub struct Backup {
     /// Without Docker: the pg_dump to use.  [default: the oldest one here that can dump the server]
     #[arg(long, value_name = "PATH", requires = "database_url")]
     pub pg_dump: Option<PathBuf>,
+    /// How it is compressed.
+    #[command(flatten)]
+    pub compression: CompressionArgs,
+    /// Print JSON lines of progress, the last one with what was made.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a backup that is written is compressed.
+#[derive(Debug, Args)]
+pub struct CompressionArgs {
     /// Compression, from 1 (quick) to 9 (small); 0 stores everything as it is.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=9))]
     pub level: u8,
     /// Threads that compress.  [default: the processors there are, at most 8]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Print JSON lines of progress, the last one with what was made.
-    #[arg(long)]
-    pub json: bool,
+}
+
+impl CompressionArgs {
+    /// Threads that compress.
+    pub fn threads(&self) -> usize {
+        self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from).min(8))
+    }
 }
 
 const BACKUP_EXAMPLES: &str = "\

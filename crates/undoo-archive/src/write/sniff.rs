@@ -1,6 +1,7 @@
 //! Which contents are compressed already. Trying again costs time and gains nothing.
 //!
-//! Told by content, since a file of a filestore has no name; a wrong guess costs space or time only.
+//! Told by content, since a file of a filestore has no name; a wrong guess costs space or time only. What
+//! begins like none of these is tried by pieces, block by block (`deflate.rs`).
 
 /// First bytes of formats that are compressed throughout, or nearly.
 const COMPRESSED: &[&[u8]] = &[

@@ -1,3 +1,5 @@
+//! Encrypted backups: who reads them, by how many bytes, and what is refused.
+
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use super::*;

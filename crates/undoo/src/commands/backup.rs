@@ -2,7 +2,7 @@
 //!
 //! The key stays here: the mover sends the manifest, and gets its signature.
 
-use std::{fs, path::Path, thread};
+use std::{fs, path::Path};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -72,10 +72,8 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         recipients,
         object,
         database_only: arguments.database_only,
-        level: arguments.level,
-        threads: arguments
-            .jobs
-            .unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from).min(8)),
+        level: arguments.compression.level,
+        threads: arguments.compression.threads(),
         addons: AddonsFolder::named(addons),
         organisation: arguments.org.clone(),
         environment,

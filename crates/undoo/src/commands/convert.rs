@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
 };
 
 use serde_json::json;
@@ -40,10 +39,9 @@ pub(super) async fn run(arguments: &Convert, ui: &Ui) -> Result<(), Failure> {
     let backup = order.open(&undoo_storage::Options::default()).await?;
     let ours = backup.manifest.as_ref().is_some_and(|manifest| manifest.undoo.is_some());
     let layout = arguments.layout.unwrap_or(if ours { ConvertLayout::Oec } else { ConvertLayout::Undoo });
-    let threads =
-        arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from).min(8));
+    let (level, threads) = (arguments.compression.level, arguments.compression.threads());
     let created_at = if ours { convert::time_of(&backup) } else { jiff::Timestamp::now() };
-    let settings = Settings { level: arguments.level, threads, created_at };
+    let settings = Settings { level, threads, created_at };
     let (to, database) = (arguments.to.clone(), arguments.database.clone());
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();

@@ -99,7 +99,7 @@ async fn remove(
             Err(problem) if problem.kind == Kind::Cancelled => return Err(problem.into()),
             Err(problem) => {
                 if !json {
-                    eprintln!("  stays: {} [{}]", problem.message, problem.code);
+                    ui::complain(&format!("  stays: {} [{}]", problem.message, problem.code));
                 }
                 let (code, message) = (problem.code, problem.message.clone());
                 outcome.failed.push(Failed { key: &backup.key, code, message });

@@ -91,7 +91,7 @@ async fn keep(order: &BackupOrder, backup: &Backup, size: Option<u64>, level: Le
         keep_verification(&*storage, &verification, &signature::signer()?).await
     };
     if let Err(problem) = kept.await {
-        eprintln!("  that it is whole was not kept beside it: {problem}");
+        ui::complain(&format!("  that it is whole was not kept beside it: {problem}"));
     }
 }
 

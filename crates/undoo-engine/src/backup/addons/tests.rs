@@ -1,3 +1,5 @@
+//! Which files of custom modules a backup takes, under which names, and what it says of their origin.
+
 use std::os::unix::fs::symlink;
 
 use super::*;
