@@ -12,6 +12,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[serde(transparent)]
         pub struct $name(Uuid);
 
@@ -19,6 +20,11 @@ macro_rules! id {
             /// A new id. Ids are UUIDv7: they sort by the time they were made.
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
+            }
+
+            /// The id as it is kept in a database.
+            pub const fn uuid(self) -> Uuid {
+                self.0
             }
 
             /// Twelve hexadecimal digits for the names of databases, roles and containers, which are
@@ -33,6 +39,12 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
             }
         }
 
@@ -54,6 +66,46 @@ id! {
 id! {
     /// One backup, wherever its object lies.
     BackupId
+}
+
+id! {
+    /// An organisation: what it owns, nobody else sees.
+    OrganisationId
+}
+
+id! {
+    /// A project of an organisation.
+    ProjectId
+}
+
+id! {
+    /// An environment: one Odoo with its database and files.
+    EnvironmentId
+}
+
+id! {
+    /// A server with a Docker Engine.
+    ServerId
+}
+
+id! {
+    /// A configured storage.
+    StorageId
+}
+
+id! {
+    /// Somebody who signs in.
+    UserId
+}
+
+id! {
+    /// A bearer token.
+    TokenId
+}
+
+id! {
+    /// A piece of work in the queue.
+    TaskId
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ pub mod finding;
 pub mod id;
 pub mod link;
 pub mod pair;
+pub mod platform;
 pub mod problem;
 pub mod retention;
 pub mod signature;
-mod word;
+pub mod word;
 
 pub use finding::{Finding, Severity};
-pub use id::{BackupId, RestoreId};
+pub use id::{
+    BackupId, EnvironmentId, OrganisationId, ProjectId, RestoreId, ServerId, StorageId, TaskId, TokenId, UserId,
+};
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};
 pub use signature::{Sign, Signed, Signer};

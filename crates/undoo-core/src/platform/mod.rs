@@ -1,0 +1,20 @@
+//! The words of the control plane: who owns what, who may do what, and the states that things go through.
+//!
+//! Plain values, as everything in this crate. Which moves between states are legal is decided here, once,
+//! and whoever stores or shows them asks.
+
+mod backup;
+mod environment;
+mod event;
+mod people;
+mod permission;
+mod restore_point;
+mod task;
+
+pub use backup::{Backup, BackupStatus, BackupType};
+pub use environment::{Environment, EnvironmentStatus, EnvironmentType, Server, ServerStatus, StorageRecord};
+pub use event::{Event, EventKind, NewEvent};
+pub use people::{ApiToken, Membership, OrgRole, Organisation, Project, ProjectRole, User};
+pub use permission::{Decision, Grants, Permission, Role, Scope};
+pub use restore_point::{RestoreMode, RestorePoint, RestoreStatus};
+pub use task::{StepEvent, StepLog, Task, TaskKind, TaskStatus};
