@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use undoo_core::{BackupId, Finding, RestoreId, Result, Side, Signer};
 use undoo_engine::{
     order::{Audience, Failure, Intent, Options},
@@ -18,7 +19,6 @@ use undoo_engine::{
     source::BackupOrder,
 };
 use undoo_storage::StorageOrder;
-use tokio_util::sync::CancellationToken;
 
 /// Where an Odoo is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ pub struct RestoreJob {
     /// Parts, strategy, accepted findings, trusted keys, undo window, sessions.
     pub options: Options,
     /// Signs the report.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
 }
 
 /// A restore that is staged and proven, and waits for its cutover.
@@ -130,7 +130,7 @@ pub struct BackupJob {
     /// The environment, as its manifest says.
     pub environment: String,
     /// Signs the manifest.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
 }
 
 /// A backup that was made.
@@ -166,8 +166,12 @@ pub trait Plane: Send + Sync {
     async fn stage(&self, job: &RestoreJob, watch: &Watch) -> Result<StagedRestore, Failure>;
 
     /// Swaps the staged pair in. Cannot be called off once it has begun.
-    async fn cut_over(&self, job: &RestoreJob, staged: &StagedRestore, watch: &Watch)
-    -> Result<CutOver, Failure>;
+    async fn cut_over(
+        &self,
+        job: &RestoreJob,
+        staged: &StagedRestore,
+        watch: &Watch,
+    ) -> Result<CutOver, Failure>;
 
     /// What the target says of a restore; `None` if it knows nothing of it.
     async fn standing(&self, at: &Location, id: RestoreId) -> Result<Option<Listed>>;

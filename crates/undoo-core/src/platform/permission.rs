@@ -167,7 +167,11 @@ impl Grants {
         Self {
             portal_admin,
             organisations: membership.organisations.iter().copied().collect(),
-            projects: membership.projects.iter().map(|&(org, project, role)| (project, (org, role))).collect(),
+            projects: membership
+                .projects
+                .iter()
+                .map(|&(org, project, role)| (project, (org, role)))
+                .collect(),
             only: None,
             bound_to: None,
         }

@@ -83,8 +83,7 @@ fn another_organisation_is_unseen_and_another_project_is_denied() {
         let neighbour = Scope::Project(world.organisation, ProjectId::generate());
         let seen = grants.decide(Permission::BackupsView, neighbour);
         let over_all = matches!(role, Role::OrgOwner | Role::OrgAdmin);
-        let expected =
-            if over_all { Decision::Granted } else { Decision::Denied(Permission::BackupsView) };
+        let expected = if over_all { Decision::Granted } else { Decision::Denied(Permission::BackupsView) };
         assert_eq!(seen, expected, "{role}");
     }
 }
