@@ -40,7 +40,7 @@ struct Done<'a> {
 }
 
 pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
-    let storage = storage(&arguments.to)?;
+    let storage = storage(arguments.to())?;
     let recipients = Recipients::parse(&arguments.encrypt_to)?;
     let signer = signature::signer()?;
     let place = Place::find(arguments.target.as_deref(), &arguments.place).await?;
@@ -95,7 +95,7 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
     if made.verified {
         keep(&storage, &made, created_at, &signer).await;
     }
-    let address = address(&arguments.to, &made.object.key);
+    let address = address(arguments.to(), &made.object.key);
     if ui.is_json() {
         return ui.done(&Done { address: &address, key: &made.object.key, made: &made, findings: &findings });
     }

@@ -69,7 +69,7 @@ async fn run_on(arguments: &Restore, place: &Place, began: Instant, ui: &Ui) -> 
 async fn make_room(arguments: &Restore, place: &Place, work: &Assignment, ui: &Ui) -> Result<bool, Failure> {
     let database = &place.target().database;
     let order =
-        Order::Plan { backup: super::backup(&arguments.backup, &arguments.keys)?, work: work.clone() };
+        Order::Plan { backup: super::backup(arguments.backup(), &arguments.keys)?, work: work.clone() };
     let plan: Plan = place.order(order, ui).await?;
     if let Some(failure) = Failure::of(&plan.findings, &work.options.accept) {
         return Err(failure);
@@ -132,7 +132,7 @@ async fn stage_and_finish(
 ) -> Result<(Report, End), (Failure, Reached)> {
     let staging = |failure: Failure| (failure, Reached::Staging);
     let backup =
-        super::backup(&arguments.backup, &arguments.keys).map_err(|problem| staging(problem.into()))?;
+        super::backup(arguments.backup(), &arguments.keys).map_err(|problem| staging(problem.into()))?;
     let name = named(&backup.storage.0);
     let dead = place.dead().await.map_err(staging)?;
     let order = Order::Stage { backup, name, work: work.clone() };
@@ -223,7 +223,7 @@ fn trusted_keys(named: &[String]) -> Result<Vec<String>> {
 async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
     let accepted = work.options.accept.clone();
     let plan: Plan = place
-        .order(Order::Plan { backup: super::backup(&arguments.backup, &arguments.keys)?, work }, ui)
+        .order(Order::Plan { backup: super::backup(arguments.backup(), &arguments.keys)?, work }, ui)
         .await?;
     ui.settle();
     if ui.is_json() {
@@ -238,7 +238,7 @@ async fn dry_run(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) 
 
 fn show_plan(arguments: &Restore, place: &Place, plan: &Plan, holders: &[String]) {
     let target = place.target();
-    println!("Plan: restore {} into database \"{}\" of {}", arguments.backup, target.database, target.name);
+    println!("Plan: restore {} into database \"{}\" of {}", arguments.backup(), target.database, target.name);
     for (number, step) in steps(arguments, place, plan, holders).iter().enumerate() {
         println!("  {}. {step}", number + 1);
     }
@@ -457,7 +457,7 @@ fn notes(found: &[Finding], planned: &[Finding]) {
 }
 
 async fn files_only(arguments: &Restore, place: &Place, work: Assignment, ui: &Ui) -> Result<(), Failure> {
-    let backup = super::backup(&arguments.backup, &arguments.keys)?;
+    let backup = super::backup(arguments.backup(), &arguments.keys)?;
     let added: undoo_engine::files::Added = place.order(Order::AddFiles { backup, work }, ui).await?;
     ui.settle();
     if ui.is_json() {
