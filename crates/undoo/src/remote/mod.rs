@@ -10,11 +10,13 @@ mod restore;
 mod task;
 mod watch;
 
+use futures_util::{StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
 use undoo_api::{
     Client,
-    client::{Page, findings},
+    client::{List, Page, findings},
     environments::{EnvironmentQuery, EnvironmentResponse},
+    list::MOST_PAGE_SIZE,
     organisations::{OrganizationResponse, ProjectResponse},
     problem::NOT_SIGNED_IN,
 };
@@ -187,14 +189,13 @@ fn one<T>(
 }
 
 /// As many items of a list as were asked for, and how many there are.
-async fn first<T: serde::de::DeserializeOwned>(
-    list: undoo_api::client::List<T>,
-    limit: usize,
-) -> Result<Page<T>> {
-    use futures_util::{StreamExt, TryStreamExt};
-    let total = list.page(1, 1).await?.total;
-    let items = list.stream().take(limit).try_collect().await?;
-    Ok(Page { items, total })
+async fn first<T: serde::de::DeserializeOwned>(list: List<T>, limit: usize) -> Result<Page<T>> {
+    let size = u64::try_from(limit).unwrap_or(MOST_PAGE_SIZE).clamp(1, MOST_PAGE_SIZE);
+    let mut page = list.page(1, size).await?;
+    if page.total > size && limit > page.items.len() {
+        page.items = list.stream().take(limit).try_collect().await?;
+    }
+    Ok(page)
 }
 
 #[cfg(test)]

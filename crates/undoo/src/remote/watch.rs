@@ -155,16 +155,4 @@ fn usual(kind: TaskKind) -> Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_events_about_the_watched_thing_count() {
-        let event = |data| Event { id: None, name: "restore.progress".into(), data };
-        let about = Some("7");
-        assert!(concerns(&event(serde_json::json!({ "restore_id": "7" })), about));
-        assert!(concerns(&event(serde_json::json!({ "backup_id": "7" })), about));
-        assert!(!concerns(&event(serde_json::json!({ "restore_id": "8", "environment_id": "7" })), about));
-        assert!(!concerns(&event(serde_json::json!({ "restore_id": "7" })), None));
-    }
-}
+mod tests;
