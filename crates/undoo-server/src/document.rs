@@ -114,7 +114,7 @@ fn complete_one(operation: &mut Operation) {
     for answer in operation.responses.responses.values_mut() {
         if let RefOr::T(answer) = answer {
             let text = ObjectBuilder::new().schema_type(Type::String).build();
-            let header = HeaderBuilder::new().schema(text).description(Some("The id of the request."));
+            let header = HeaderBuilder::new().schema(Some(text)).description(Some("The id of the request."));
             answer.headers.entry("X-Request-Id".to_owned()).or_insert_with(|| header.build().into());
         }
     }

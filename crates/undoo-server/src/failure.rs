@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use undoo_api::problem::{self, FieldError, ProblemDetails};
-use undoo_core::{Kind, Problem};
+use undoo_core::{Finding, Kind, Problem};
 
 use crate::request::id::RequestId;
 
@@ -24,13 +24,19 @@ pub struct Failure {
     status: StatusCode,
     problem: Problem,
     errors: Vec<FieldError>,
+    findings: Vec<Finding>,
 }
 
 impl Failure {
+    /// One with the findings that stand in the way.
+    pub fn because_of(problem: Problem, findings: Vec<Finding>) -> Self {
+        Self { findings, ..problem.into() }
+    }
+
     /// One that the kind of the problem gives no status for.
     pub fn with_status(status: StatusCode, code: &'static str, message: &str, remedy: &str) -> Self {
         let problem = Problem::new(Kind::Invalid, code, message, remedy);
-        Self { status, problem, errors: Vec::new() }
+        Self { status, problem, errors: Vec::new(), findings: Vec::new() }
     }
 
     /// A request whose fields are not what they should be.
@@ -42,6 +48,7 @@ impl Failure {
             status: StatusCode::UNPROCESSABLE_ENTITY,
             problem: Problem::new(Kind::Invalid, "invalid_fields", message, remedy),
             errors,
+            findings: Vec::new(),
         }
     }
 
@@ -73,6 +80,7 @@ impl Failure {
         details.status = self.status.as_u16();
         details.title = self.status.canonical_reason().unwrap_or("Failure").to_owned();
         details.errors.clone_from(&self.errors);
+        details.findings.clone_from(&self.findings);
         details
     }
 }
@@ -80,7 +88,7 @@ impl Failure {
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let status = StatusCode::from_u16(problem::status(&problem)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, problem, errors: Vec::new() }
+        Self { status, problem, errors: Vec::new(), findings: Vec::new() }
     }
 }
 

@@ -19,7 +19,11 @@ mod wire;
 
 use std::sync::Arc;
 
-use axum::{Router, body::Bytes};
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, header},
+};
 use tokio_util::sync::CancellationToken;
 use undoo_control::Control;
 use utoipa::openapi::OpenApi;
@@ -53,6 +57,18 @@ pub(crate) struct App {
     settings: Arc<Settings>,
     document: Bytes,
     feed: events::Feed,
+}
+
+impl App {
+    /// Where this server is reached: as it was told, or as the request says.
+    fn base_url(&self, headers: &HeaderMap) -> String {
+        let told = || {
+            let host = headers.get(header::HOST)?.to_str().ok()?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+            host.chars().all(plain).then(|| format!("http://{host}"))
+        };
+        self.settings.public_url.clone().or_else(told).unwrap_or_default()
+    }
 }
 
 /// The whole of it. One reader of events runs as long as the router, or until `settings.stop`.

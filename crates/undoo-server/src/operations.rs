@@ -9,6 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use jiff::Timestamp;
+use metrics::gauge;
 use serde_json::json;
 
 use crate::{
@@ -35,8 +37,8 @@ async fn readyz(State(app): State<App>) -> Result<Json<serde_json::Value>> {
     if app.settings.stop.is_cancelled() {
         return Err(not_ready("the server is stopping", ""));
     }
-    app.control.ping().await?;
-    let pending = app.control.pending_migrations().await?;
+    app.control.store().ping().await?;
+    let pending = app.control.store().pending_migrations().await?;
     if !pending.is_empty() {
         let message = format!("the database lacks {} migrations", pending.len());
         return Err(not_ready(&message, "Run `undoo migrate`."));
@@ -45,8 +47,21 @@ async fn readyz(State(app): State<App>) -> Result<Json<serde_json::Value>> {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    if let Err(problem) = app.control.measure_queue().await {
-        tracing::warn!(code = problem.code, "the queue could not be measured: {problem}");
+    match app.control.queue_depth().await {
+        Ok(depth) => {
+            let standing = [
+                ("queued", depth.queued),
+                ("running", depth.running),
+                ("cancelling", depth.cancelling),
+                ("stuck", depth.stuck),
+            ];
+            for (status, tasks) in standing {
+                gauge!("undoo_tasks", "status" => status).set(tasks as f64);
+            }
+            let waits = depth.oldest_queued.map_or(0.0, |since| Timestamp::now().duration_since(since).as_secs_f64());
+            gauge!("undoo_oldest_queued_task_seconds").set(waits.max(0.0));
+        }
+        Err(problem) => tracing::warn!(code = problem.code, "the queue could not be measured: {problem}"),
     }
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (text, watch::figures().render()).into_response()

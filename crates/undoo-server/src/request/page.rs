@@ -27,8 +27,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Paged<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let Asked(asked) = Asked::from_request_parts(parts, state).await?;
         let Ok(OriginalUri(uri)) = OriginalUri::from_request_parts(parts, state).await;
+        let Asked(asked) = Asked::from_request_parts(parts, state).await?;
         // Each query of a list has the two fields of this one among its own.
         let paging = Uri::builder().path_and_query(format!("/?{}", query(&uri, is_paging))).build();
         let Query(ListQuery { page, page_size }) =
