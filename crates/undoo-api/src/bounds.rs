@@ -4,38 +4,44 @@
 use std::{fmt::Display, ops::RangeInclusive};
 
 use serde::{Deserialize, Deserializer, de::Error};
+use utoipa::ToSchema;
 
 /// Characters that a name has at most.
-const MOST_OF_A_NAME: usize = 100;
+const MOST_OF_A_NAME: usize = 200;
 /// Characters that a description has at most.
 const MOST_OF_A_DESCRIPTION: usize = 2000;
-
 /// Hours for which a replaced pair may be kept: up to a year.
 const UNDO_WINDOW_HOURS: RangeInclusive<u32> = 1..=8760;
 /// Days for which a token may hold: up to ten years.
 const EXPIRES_IN_DAYS: RangeInclusive<u32> = 1..=3650;
 
-/// A name: one line, without blanks around it.
+/// A line of text, not empty. Blanks around it are not part of it.
+#[derive(ToSchema)]
+#[schema(value_type = String, min_length = 1, max_length = 200)]
+#[schema(pattern = r"^[^\x00-\x1F\x7F-\x9F]*\S[^\x00-\x1F\x7F-\x9F]*$")]
+pub struct Name(#[allow(dead_code, reason = "it stands for its schema")] String);
+
+/// A password that somebody chooses.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Password, min_length = 10, max_length = 1024)]
+pub struct NewPassword(#[allow(dead_code, reason = "it stands for its schema")] String);
+
+/// See [`Name`].
 pub fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    check_name(&name).map_err(D::Error::custom)?;
-    Ok(name)
+    named(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 /// A name that may be left as it is.
 pub fn some_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
-    name.as_deref().map_or(Ok(()), check_name).map_err(D::Error::custom)?;
-    Ok(name)
+    name.as_deref().map(named).transpose().map_err(D::Error::custom)
 }
 
-fn check_name(name: &str) -> Result<(), String> {
-    if name.trim() != name || name.is_empty() || name.chars().any(char::is_control) {
-        return Err("a name is one line of text without blanks around it".to_owned());
-    }
+fn named(name: &str) -> Result<String, String> {
+    let name = name.trim();
     match name.chars().count() {
-        0..=MOST_OF_A_NAME => Ok(()),
-        length => Err(format!("a name has at most {MOST_OF_A_NAME} characters, not {length}")),
+        1..=MOST_OF_A_NAME if !name.chars().any(char::is_control) => Ok(name.to_owned()),
+        _ => Err(format!("a name is a line of 1 to {MOST_OF_A_NAME} characters")),
     }
 }
 

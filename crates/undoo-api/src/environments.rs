@@ -82,12 +82,12 @@ impl From<Environment> for EnvironmentResponse {
     }
 }
 
-/// Which environments; all that the caller may see without a filter.
+/// Which of the environments that the caller may see.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EnvironmentQuery {
-    /// Those of one organisation.
+    /// The organisation. It can be left out by who belongs to one only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<OrganisationId>,
     /// Those of one project.
@@ -111,7 +111,7 @@ pub struct AdoptRequest {
     pub project_id: ProjectId,
     /// Its name, unique in the project.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100, example = "Production")]
+    #[schema(value_type = bounds::Name, example = "Production")]
     pub name: String,
     /// What it is for.
     pub environment_type: EnvironmentType,
@@ -139,7 +139,7 @@ pub struct AdoptRequest {
 pub struct EnvironmentPatch {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::some_name")]
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(value_type = Option<bounds::Name>)]
     pub name: Option<String>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,6 +148,18 @@ pub struct EnvironmentPatch {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present")]
     #[schema(value_type = Option<String>, max_length = 253)]
     pub domain: Option<Option<String>>,
+    /// Cores that it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub cpu_cores: Option<i32>,
+    /// Memory that it may use, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub ram_mb: Option<i32>,
+    /// Disk that it may use, in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub disk_gb: Option<i32>,
     /// Storage that its backups go to; `null` for the organisation's default.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present")]
     #[schema(value_type = Option<StorageId>)]

@@ -21,14 +21,14 @@ pub struct SetupRequest {
     pub email: String,
     /// Their name.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(value_type = bounds::Name)]
     pub name: String,
     /// Their password.
-    #[schema(value_type = String, format = Password, min_length = 12)]
+    #[schema(value_type = bounds::NewPassword)]
     pub password: Secret,
     /// The name of the first organisation.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100, example = "Acme")]
+    #[schema(value_type = bounds::Name, example = "Acme")]
     pub organization_name: String,
 }
 
@@ -50,7 +50,7 @@ pub struct PasswordRequest {
     /// The password until now.
     pub current_password: Secret,
     /// The new one.
-    #[schema(value_type = String, format = Password, min_length = 12)]
+    #[schema(value_type = bounds::NewPassword)]
     pub new_password: Secret,
 }
 
@@ -61,7 +61,7 @@ pub struct InvitationRequest {
     /// The token of the invitation, which works once.
     pub token: Secret,
     /// The password to sign in with from now on.
-    #[schema(value_type = String, format = Password, min_length = 12)]
+    #[schema(value_type = bounds::NewPassword)]
     pub password: Secret,
 }
 
@@ -98,7 +98,7 @@ pub struct CreateUserRequest {
     pub email: String,
     /// Their name.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(value_type = bounds::Name)]
     pub name: String,
     /// The organisation that they will belong to.
     pub organization_id: OrganisationId,
@@ -208,7 +208,7 @@ impl From<ApiToken> for TokenResponse {
 pub struct CreateTokenRequest {
     /// What it is for.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100, example = "nightly restores to staging")]
+    #[schema(value_type = bounds::Name, example = "nightly restores to staging")]
     pub name: String,
     /// The only organisation that it is to work in.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -54,7 +54,7 @@ impl From<Project> for ProjectResponse {
 pub struct NameRequest {
     /// The name.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100, example = "Acme")]
+    #[schema(value_type = bounds::Name, example = "Acme")]
     pub name: String,
 }
 

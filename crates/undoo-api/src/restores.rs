@@ -174,7 +174,7 @@ impl Default for RestoreTarget {
 pub struct NewEnvironment {
     /// Its name, unique in the project.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100, example = "Restored Environment")]
+    #[schema(value_type = bounds::Name, example = "Restored Environment")]
     pub name: String,
     /// What it is for.
     pub environment_type: EnvironmentType,

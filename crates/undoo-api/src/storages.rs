@@ -187,7 +187,7 @@ pub struct CreateStorageRequest {
     pub organization_id: OrganisationId,
     /// Its name, unique in the organisation.
     #[serde(deserialize_with = "bounds::name")]
-    #[schema(min_length = 1, max_length = 100, example = "Backups in Frankfurt")]
+    #[schema(value_type = bounds::Name, example = "Backups in Frankfurt")]
     pub name: String,
     /// How it is configured.
     pub config: StorageConfig,
@@ -203,7 +203,7 @@ pub struct CreateStorageRequest {
 pub struct StoragePatch {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::some_name")]
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(value_type = Option<bounds::Name>)]
     pub name: Option<String>,
     /// All of its configuration, secrets too.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -76,12 +76,12 @@ impl From<Task> for TaskResponse {
     }
 }
 
-/// Which tasks; all that the caller may see without a filter.
+/// Which of the tasks that the caller may see.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TaskQuery {
-    /// Those of one organisation. It can be left out by who belongs to one only.
+    /// The organisation. It can be left out by who belongs to one only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<OrganisationId>,
     /// Those about one environment.
