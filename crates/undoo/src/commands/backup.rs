@@ -68,6 +68,7 @@ pub(super) async fn run(arguments: &Backup, ui: &Ui) -> Result<(), Failure> {
         id,
         created_at,
         target,
+        kept: None,
         storage: StorageOrder(storage.clone()),
         recipients,
         object,
