@@ -127,7 +127,8 @@ async fn backup_list_all(
     paged: Paged<OrganizationQuery>,
 ) -> Result<Response> {
     let organisation = paged.asked.organization_id;
-    let listed = app.control.backup_list_all(&caller, organisation, None, paged.page).await?;
+    let query = undoo_control::BackupQuery::default();
+    let listed = app.control.backup_list_all(&caller, organisation, None, query, paged.page).await?;
     Ok(paged.answer(listed, BackupResponse::from))
 }
 
