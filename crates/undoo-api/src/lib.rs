@@ -1,4 +1,4 @@
-//! The REST API as both of its ends see it: what travels over it.
+//! The REST API as both of its ends see it: what travels over it, and a client of it.
 //!
 //! A field's name is the source document's where that has one. Everything here is a value: this crate never
 //! decides who may do what, and never opens a database.
@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod backups;
+pub mod client;
 pub mod environments;
 pub mod events;
 pub mod identity;
@@ -22,3 +23,5 @@ pub mod storages;
 pub mod tasks;
 
 mod bounds;
+
+pub use client::Client;

@@ -3,5 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod client;
+mod following;
 mod requests;
 mod responses;
+mod server;

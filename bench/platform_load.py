@@ -228,7 +228,7 @@ def measure(kind, quick):
         with Platform(database) as platform:
             token = platform.first_admin()
             time.sleep(5)
-            found["idle memory"] = platform.memory()
+            found["idle memory"] = platform.memory(), {}
         say(f"filling {kind}")
         database.fill(sizes)
         with Platform(database) as platform:
@@ -239,10 +239,13 @@ def measure(kind, quick):
             lists += ["/api/v1/environments?page=%d" % page for page in range(1, 100)]
             gets = [f"/api/v1/backups/{id}" for id in database.ids("backups", 500)]
             gets += [f"/api/v1/restore/{id}" for id in points] + [f"/api/v1/environments/{id}" for id in environments]
-            found["lists"] = platform.load(lists)
-            found["gets"] = platform.load(gets)
-            found["told"] = platform.told(environments[0])
-            found["memory after"] = platform.memory()
+            for name, paths in (("lists", lists), ("gets", gets)):
+                answers = platform.load(paths)
+                if answers["failed"]:
+                    raise Failed(f"asking for {name}", f"{answers['failed']} requests failed", "see undoo's log")
+                found[name] = answers["p99_ms"], answers
+            found["told"] = platform.told(environments[0]), {"followers": FOLLOWERS}
+            found["memory after"] = platform.memory(), {}
     return found
 
 
