@@ -35,6 +35,12 @@ where
     word.parse().map_err(|error: W::Err| unreadable(column, error))
 }
 
+/// An error's text as every database can hold it. What went wrong may quote a stranger's bytes, and that it
+/// went wrong has to be written down all the same.
+pub(crate) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
 /// A digest that was kept.
 pub(crate) fn digest(column: &str, bytes: &[u8]) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|error: std::array::TryFromSliceError| unreadable(column, error))

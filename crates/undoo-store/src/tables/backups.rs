@@ -2,7 +2,7 @@
 
 use undoo_core::{Problem, Result, platform::Backup};
 
-use crate::row::{maybe_time, micros, time, word};
+use crate::row::{maybe_time, micros, storable, time, word};
 
 pub(crate) mod backup {
     use sea_orm::entity::prelude::*;
@@ -57,7 +57,7 @@ impl From<&Backup> for backup::Model {
             filestore_size_bytes: of.filestore_size_bytes,
             is_verified: of.is_verified,
             environment_snapshot: of.environment_snapshot.clone(),
-            error_message: of.error_message.clone(),
+            error_message: of.error_message.as_deref().map(storable),
             task_id: of.task_id.map(|id| id.uuid()),
             created_by: of.created_by.map(|id| id.uuid()),
             created_at: micros(of.created_at),

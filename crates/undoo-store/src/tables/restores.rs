@@ -2,7 +2,7 @@
 
 use undoo_core::{Problem, Result, platform::RestorePoint};
 
-use crate::row::{maybe_time, micros, time, word};
+use crate::row::{maybe_time, micros, storable, time, word};
 
 pub(crate) mod restore_point {
     use sea_orm::entity::prelude::*;
@@ -62,7 +62,7 @@ impl From<&RestorePoint> for restore_point::Model {
             pre_restore_backup_id: of.pre_restore_backup_id.map(|id| id.uuid()),
             started_at: of.started_at.map(micros),
             completed_at: of.completed_at.map(micros),
-            error_message: of.error_message.clone(),
+            error_message: of.error_message.as_deref().map(storable),
             error_step: of.error_step.clone(),
             findings: of.findings.clone(),
             held: of.held.clone(),

@@ -13,7 +13,7 @@ use undoo_core::{Kind, Problem, Result, ServerId, TaskId, platform::TaskStatus};
 use crate::{
     Hint, Store, Tx,
     failure::{failure, misuse},
-    row::{micros, word},
+    row::{micros, storable, word},
     tables::task::{ActiveModel, Column, Entity},
 };
 
@@ -151,7 +151,7 @@ pub async fn finish(
     let finished = ActiveModel {
         status: ActiveValue::Set(status.to_string()),
         result: ActiveValue::Set(result.cloned()),
-        error: ActiveValue::Set(error.map(str::to_owned)),
+        error: ActiveValue::Set(error.map(storable)),
         lease_until: ActiveValue::Set(None),
         finished_at: ActiveValue::Set(Some(micros(Timestamp::now()))),
         ..ActiveModel::default()
