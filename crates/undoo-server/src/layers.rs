@@ -15,8 +15,8 @@ use crate::{failure, request::id, watch};
 
 /// Bytes that a body may have: the largest are configurations of storages.
 const MOST_OF_A_BODY: usize = 256 * 1024;
-/// Until then an answer has to begin. Streams may go on as long as they like.
-const BEGINS_WITHIN: Duration = Duration::from_secs(30);
+/// Until then an answer has to begin: looking at a target for a plan takes its time. Streams may go on as long as they like.
+const BEGINS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Headers of every answer that has not said otherwise.
 const HEADERS: [(HeaderName, HeaderValue); 5] = [

@@ -20,7 +20,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 use undoo_api::events::{BackupEvent, RestoreEvent};
-use undoo_control::Caller;
+use undoo_control::{Caller, Page};
 use undoo_core::{OrganisationId, platform::Event};
 use utoipa::IntoParams;
 
@@ -71,7 +71,7 @@ pub async fn events_stream(
     Asked(query): Asked<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let organisations = organisations(&caller, query.organization_id)?;
+    let organisations = organisations(&app, &caller, query.organization_id).await?;
     let seen = last_seen(&headers)?;
     let mut places = Cursor::default();
     let mut feeds = SelectAll::new();
@@ -112,24 +112,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Shown {
 }
 
 /// The organisations that a caller follows.
-fn organisations(caller: &Caller, named: Option<OrganisationId>) -> Result<Vec<OrganisationId>> {
+async fn organisations(
+    app: &App,
+    caller: &Caller,
+    named: Option<OrganisationId>,
+) -> Result<Vec<OrganisationId>> {
     let own = caller.grants.organisations();
     if let Some(named) = named {
-        let hears = own.is_none_or(|own| own.contains(&named));
-        let missing = || {
-            undoo_core::Problem::new(
-                undoo_core::Kind::Missing,
-                "not_found",
-                format!("there is no organization {named}"),
-                "Check the id; what belongs to another organisation cannot be seen.",
-            )
-        };
-        return if hears { Ok(vec![named]) } else { Err(missing().into()) };
+        if !own.is_some_and(|own| own.contains(&named)) {
+            app.control.organisation_get(caller, named).await?;
+        }
+        return Ok(vec![named]);
     }
-    match own {
-        Some(own) if own.len() <= MOST => Ok(own),
-        _ => Err(Failure::of_field("organization_id", "is required by who may follow so many organisations")),
+    let own = match own {
+        Some(own) => own,
+        None => {
+            let page = Page { page: 1, size: MOST as u64 + 1 };
+            let all = app.control.organisation_list(caller, page).await?;
+            all.items.into_iter().map(|organisation| organisation.id).collect()
+        }
+    };
+    if own.len() > MOST {
+        let message = format!("is required by who may follow more than {MOST} organisations");
+        return Err(Failure::of_field("organization_id", message));
     }
+    Ok(own)
 }
 
 fn last_seen(headers: &HeaderMap) -> Result<Cursor> {
@@ -223,7 +230,7 @@ impl Follower {
                 },
                 Next::Listen => {
                     tokio::select! {
-                        heard = self.feeds.next() => match heard? {
+                        heard = self.feeds.next(), if !self.feeds.is_empty() => match heard? {
                             Heard::Missed => self.next = Next::CatchUp,
                             Heard::Event(event) => if let Some(told) = self.tell(&event) {
                                 return Some(told);
@@ -262,7 +269,7 @@ impl Follower {
             Ok(caller) => self.caller = caller,
             Err(_) => return false,
         }
-        let now = organisations(&self.caller, self.query.organization_id).unwrap_or_default();
+        let now = organisations(&self.app, &self.caller, self.query.organization_id).await.unwrap_or_default();
         now.len() == self.places.0.len() && now.iter().all(|one| self.places.0.contains_key(one))
     }
 }

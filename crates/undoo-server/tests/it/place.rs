@@ -1,19 +1,15 @@
 //! An organisation with a project, and one of everything in it.
 
 use serde_json::json;
-use undoo_control::NewStorage;
+use undoo_control::{NewStorage, RestoreWish};
 use undoo_core::{
-    BackupId, EnvironmentId, OrganisationId, ProjectId, RestoreId, ServerId, StorageId,
+    BackupId, EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId,
     platform::{
         Backup, BackupStatus, BackupType, Environment, EnvironmentStatus, EnvironmentType, OrgRole, Organisation,
-        Project, RestoreMode, RestorePoint, RestoreStatus, Server, ServerStatus, StorageRecord, Task, TaskKind,
-        User,
+        Project, RestorePoint, Server, ServerStatus, StorageRecord, Task, User,
     },
 };
-use undoo_store::{
-    backups, environments, people, restore_points, servers,
-    tasks::{self, NewTask},
-};
+use undoo_store::{backups, environments, people, restore_points, servers};
 
 use crate::platform::{Platform, now};
 
@@ -69,7 +65,7 @@ impl Platform {
         let mut backup = backup(&environment);
         backup.storage_id = Some(storage.id);
         backups::insert(&self.store, &backup).await.unwrap();
-        let (restore, task) = self.waiting_restore(&backup, &environment).await;
+        let (restore, task) = self.waiting_restore(&backup).await;
         let member = self.user(false).await;
         let role = Some(OrgRole::Member);
         people::org_role_set(&self.store, organisation.id, member.id, role).await.unwrap();
@@ -118,25 +114,14 @@ impl Platform {
         backup
     }
 
-    async fn waiting_restore(&self, of: &Backup, to: &Environment) -> (RestorePoint, Task) {
-        let mut restore = restore(of, to);
-        let tx = self.store.begin().await.unwrap();
-        let new = NewTask {
-            organisation_id: to.organisation_id,
-            kind: TaskKind::Restore,
-            priority: 0,
-            environment_id: Some(to.id),
-            server_id: to.server_id,
-            payload: json!({ "kind": "restore", "restore_id": restore.id }),
-            max_attempts: 3,
-            run_after: None,
-            created_by: None,
-        };
-        let task = tasks::enqueue(&tx, &new).await.unwrap();
-        restore.task_id = Some(task.id);
-        restore_points::insert(&tx, &restore).await.unwrap();
-        tx.commit().await.unwrap();
-        (restore, task)
+    /// A restore that was asked for, with a report as if it had one.
+    async fn waiting_restore(&self, of: &Backup) -> (RestorePoint, Task) {
+        let admin = self.caller(&self.user(true).await).await;
+        let started = self.control.restore_start(&admin, RestoreWish::of(of.id), None).await.unwrap();
+        let mut restore = started.restore_point;
+        restore.report = Some(json!({ "proven": true }));
+        restore_points::update(&self.store, &restore, restore.status).await.unwrap();
+        (restore, started.task)
     }
 }
 
@@ -179,34 +164,5 @@ fn backup(environment: &Environment) -> Backup {
         created_by: None,
         created_at: now(),
         completed_at: Some(now()),
-    }
-}
-
-fn restore(of: &Backup, to: &Environment) -> RestorePoint {
-    RestorePoint {
-        id: RestoreId::generate(),
-        organisation_id: to.organisation_id,
-        project_id: to.project_id,
-        backup_id: of.id,
-        source_environment_id: of.environment_id,
-        target_environment_id: to.id,
-        target_server_id: to.server_id,
-        mode: RestoreMode::Original,
-        options: json!({}),
-        status: RestoreStatus::Pending,
-        phase: None,
-        progress: 0,
-        task_id: None,
-        pre_restore_backup_id: None,
-        started_at: None,
-        completed_at: None,
-        error_message: None,
-        error_step: None,
-        findings: json!([]),
-        held: None,
-        report: Some(json!({ "proven": true })),
-        undo_until: None,
-        created_at: now(),
-        created_by: None,
     }
 }

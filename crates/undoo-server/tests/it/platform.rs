@@ -53,8 +53,9 @@ impl Answered {
 }
 
 impl Platform {
+    /// In memory: what is written here does not have to last.
     pub async fn on_sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let url = format!("sqlite:{}/undoo.db", folder.path().display());
         Self::at(&url, folder).await
     }
