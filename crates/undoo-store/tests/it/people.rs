@@ -36,12 +36,15 @@ async fn a_user_is_read_back_as_written(world: World) {
     assert_eq!(people::user_by_email(&world.store, "eve@example.com").await.unwrap(), None);
     let same = User { id: UserId::generate(), ..user.clone() };
     assert_eq!(people::user_insert(&world.store, &same, None).await.unwrap_err().code, "email_taken");
+    let bob = crate::world::user("bob@example.com");
+    people::user_insert(&world.store, &bob, None).await.unwrap();
+    let same = User { email: user.email.clone(), ..bob.clone() };
     assert_eq!(people::user_update(&world.store, &same).await.unwrap_err().code, "email_taken");
-    let missing = User { email: "eve@example.com".into(), ..same };
+    let missing = User { id: UserId::generate(), email: "eve@example.com".into(), ..same };
     assert_eq!(people::user_update(&world.store, &missing).await.unwrap_err().code, "changed_meanwhile");
     let missing = people::password_set(&world.store, missing.id, "x").await.unwrap_err();
     assert_eq!(missing.code, "changed_meanwhile");
-    assert_eq!(people::users(&world.store, Page::default()).await.unwrap().items, [user]);
+    assert_eq!(people::users(&world.store, Page::default()).await.unwrap().items, [bob, user]);
 }
 
 async fn roles_are_given_changed_and_taken(world: World) {
