@@ -1,6 +1,7 @@
 //! A target in Docker: orders run in mover containers, the proof in a throw-away Odoo, the cutover in a
 //! detached agent.
 
+mod attempt;
 mod environment;
 mod movers;
 
@@ -25,7 +26,9 @@ use undoo_engine::{
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, agent as agents, binary,
+    Docker, DockerEndpoint, Labels,
+    agent::{self as agents, Agent},
+    binary,
     cleanup::{self, LeftoverKind},
     mover::{ContainerEnd, MoverSpec, last_lines},
     odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
@@ -41,6 +44,7 @@ use crate::{
     hold::Hold,
     place::Cutover,
 };
+pub use attempt::Attempt;
 use movers::Open;
 
 /// Memory that a mover may use. It needs far less; the page cache of what it writes counts too.
@@ -68,11 +72,21 @@ pub struct DockerPlace {
 }
 
 impl DockerPlace {
-    /// Adopts the Odoo that `name` says: `docker:CONTAINER` or `compose:PROJECT`.
+    /// The Odoo that `name` says, and the database that is meant.
+    ///
+    /// # Errors
+    /// As [`DockerPlace::adopt`], and where no database can be told.
+    pub async fn find(name: &str, args: &TargetArgs, caller: Caller<'_>) -> Result<Self> {
+        let mut place = Self::adopt(name).await?;
+        place.target.database = place.database(args, caller).await?;
+        Ok(place)
+    }
+
+    /// Adopts the Odoo that `name` says: `docker:CONTAINER` or `compose:PROJECT`. No database is meant yet.
     ///
     /// # Errors
     /// When there is none, or what a restore needs of it cannot be found.
-    pub async fn find(name: &str, args: &TargetArgs, caller: Caller<'_>) -> Result<Self> {
+    pub async fn adopt(name: &str) -> Result<Self> {
         let docker = Docker::connect(DockerEndpoint::Local).await?;
         let odoo = match name.split_once(':') {
             Some(("docker", container)) => target::inspect_odoo(&docker, container).await?,
@@ -94,10 +108,7 @@ impl DockerPlace {
         })?;
         let binary = binary::ensure_binary(&docker, &program, &image).await?;
         let target = describe(name, &odoo)?;
-        let mut place =
-            Self { docker, odoo, target, binary, image, open: Mutex::default(), stopped: Mutex::default() };
-        place.target.database = place.database(args, caller).await?;
-        Ok(place)
+        Ok(Self { docker, odoo, target, binary, image, open: Mutex::default(), stopped: Mutex::default() })
     }
 
     /// The target.
@@ -110,12 +121,7 @@ impl DockerPlace {
         if let Some(name) = &args.database {
             return Ok(name.clone());
         }
-        if let [name] = self.odoo.conf.db_name.as_slice() {
-            return Ok(name.clone());
-        }
-        let order = Order::Databases { target: self.target.clone() };
-        let value = self.order(order, caller.quietly()).await.map_err(|failure| failure.problem)?;
-        let names: Vec<String> = serde_json::from_value(value).unwrap_or_default();
+        let names = self.databases(caller).await?;
         match names.as_slice() {
             [name] => Ok(name.clone()),
             [] => Err(Problem::new(
@@ -131,6 +137,24 @@ impl DockerPlace {
                 "say which: --database NAME",
             )),
         }
+    }
+
+    /// The one database that Odoo is pinned to, or all that its role owns.
+    ///
+    /// # Errors
+    /// Those of asking the server.
+    pub async fn databases(&self, caller: Caller<'_>) -> Result<Vec<String>> {
+        if let [name] = self.odoo.conf.db_name.as_slice() {
+            return Ok(vec![name.clone()]);
+        }
+        let order = Order::Databases { target: self.target.clone() };
+        let names = self.order(order, caller.quietly()).await.map_err(|failure| failure.problem)?;
+        Ok(serde_json::from_value(names).unwrap_or_default())
+    }
+
+    /// The container that was adopted.
+    pub fn odoo(&self) -> &OdooContainer {
+        &self.odoo
     }
 
     /// Stops Odoo and what holds sessions or files, for a restore that makes room first.
@@ -168,12 +192,13 @@ impl DockerPlace {
         Ok(tasks)
     }
 
-    /// Removes what a restore that is no more has left; a cutover that is under way stays.
+    /// Removes what a restore that is no more has left; a cutover that is under way stays. Answers whether
+    /// there was anything.
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn remove_of(&self, task: &str) -> Result<()> {
-        cleanup::remove(&self.docker, task, u64::MAX).await.map(|_| ())
+    pub async fn remove_of(&self, task: &str) -> Result<bool> {
+        cleanup::remove(&self.docker, task, u64::MAX).await.map(|removed| !removed.is_empty())
     }
 
     /// Removes movers on this Odoo that ended a while ago: their commands died before they could.
@@ -406,6 +431,11 @@ impl DockerPlace {
         }
         let spec = self.spec(&order.id.to_string(), &["cutover-agent"]);
         let agent = agents::start(&self.docker, &spec, &self.binary, &written(order)?).await?;
+        self.listen_to(&agent, caller).await
+    }
+
+    /// Follows an agent to its end and removes it.
+    async fn listen_to(&self, agent: &Agent, caller: Caller<'_>) -> AgentEnd {
         let mut outcome: Option<AgentEnd> = None;
         let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
             Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => outcome = answer.outcome(),

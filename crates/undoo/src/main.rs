@@ -10,6 +10,7 @@ mod hold;
 mod interrupt;
 mod mover;
 mod place;
+mod plane;
 mod relay;
 mod shell;
 mod signature;

@@ -149,7 +149,7 @@ impl Place {
     pub async fn bury(&self, dead: &[String]) -> Result<()> {
         let Self::Docker(place) = self else { return Ok(()) };
         for task in dead {
-            place.remove_of(task).await?;
+            let _: bool = place.remove_of(task).await?;
         }
         place.remove_old_binaries().await
     }

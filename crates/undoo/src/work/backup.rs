@@ -19,7 +19,7 @@ use undoo_engine::{
     order::Failure,
     orders::Order,
 };
-use undoo_storage::{Access, Options, Storage, StorageOrder};
+use undoo_storage::{Access, Options, StorageOrder};
 
 use crate::{caller::Caller, place::Place};
 
@@ -91,6 +91,19 @@ impl Backup {
         Ok(kept)
     }
 
+    /// Takes back what an earlier attempt at this very backup has left in the storage. Nobody may be at work on
+    /// it any more.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn take_back(&self) -> Result<()> {
+        let storage = self.storage.storage(&Options::default())?;
+        if storage.stat(&self.key).await?.is_some() {
+            storage.delete(&self.key).await?;
+        }
+        Ok(())
+    }
+
     async fn assignment(&self, place: &Place, signer: &Signer) -> Result<Assignment> {
         let (mut environment, mut addons) = place.environment().await?;
         addons.extend(self.addons.iter().cloned());
@@ -148,7 +161,7 @@ impl Backup {
             level: Level::Checksums,
             verified_at: Timestamp::now(),
         };
-        let storage: std::sync::Arc<dyn Storage> = self.storage.storage(&Options::default())?;
+        let storage = self.storage.storage(&Options::default())?;
         keep_verification(&*storage, &verification, signer).await
     }
 }
