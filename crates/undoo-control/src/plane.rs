@@ -119,6 +119,8 @@ pub struct BackupJob {
     pub created_at: Timestamp,
     /// What is backed up.
     pub at: Location,
+    /// The restore whose kept pair is backed up; `None` for the live one.
+    pub kept: Option<RestoreId>,
     /// Where it goes.
     pub storage: StorageOrder,
     /// What it becomes there.

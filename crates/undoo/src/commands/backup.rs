@@ -54,6 +54,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     let backup = Backup {
         id,
         created_at,
+        kept: None,
         storage,
         key,
         recipients,

@@ -47,6 +47,7 @@ pub(super) fn backup(job: &BackupJob) -> Result<Backup> {
     Ok(Backup {
         id: job.id,
         created_at: job.created_at,
+        kept: job.kept,
         storage: on_this_machine(&job.storage.0)?,
         key: job.key.clone(),
         recipients: Recipients::default(),

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 use undoo_archive::{manifest::ours, verify::Level};
-use undoo_core::{BackupId, Kind, Problem, Result, Signer};
+use undoo_core::{BackupId, Kind, Problem, RestoreId, Result, Signer};
 use undoo_engine::{
     backup::{AddonsFolder, Assignment, Destination, Made, Unsigned},
     catalog::{self, Verification, keep_verification},
@@ -29,6 +29,8 @@ pub struct Backup {
     pub id: BackupId,
     /// When it was begun.
     pub created_at: Timestamp,
+    /// The restore whose kept pair is backed up; `None` for the live one.
+    pub kept: Option<RestoreId>,
     /// Where it goes. A folder of this machine is named from the root.
     pub storage: Access,
     /// What it becomes there.
@@ -118,6 +120,7 @@ impl Backup {
         Ok(Assignment {
             id: self.id,
             created_at: self.created_at,
+            kept: self.kept,
             target: place.target().clone(),
             storage: StorageOrder(self.storage.clone()),
             recipients: self.recipients.clone(),
