@@ -1,0 +1,185 @@
+//! What somebody signs in with: sessions, tokens, and links that work once. Only hashes of secrets come here.
+
+use jiff::{Timestamp, ToSpan};
+use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder};
+use undoo_core::{Result, TokenId, UserId, platform::ApiToken};
+
+use crate::{
+    Connection, Listed, Page,
+    failure::{changed_meanwhile, failure, misuse},
+    page::listed,
+    row::{insert, micros},
+    tables::{link, session, token as tokens},
+};
+
+/// Adds a session.
+///
+/// # Errors
+/// Those of the database.
+pub async fn session_insert(
+    on: &impl Connection,
+    hash: [u8; 32],
+    user: UserId,
+    expires_at: Timestamp,
+) -> Result<()> {
+    let row = session::Model { hash: hash.to_vec(), user_id: user.uuid(), expires_at: micros(expires_at) };
+    insert(on.writes(), row).await.map_err(failure)
+}
+
+/// Whose session this is, if it has not ended.
+///
+/// # Errors
+/// Those of the database.
+pub async fn session_user(on: &impl Connection, hash: [u8; 32], now: Timestamp) -> Result<Option<UserId>> {
+    let live = session::Entity::find_by_id(hash.to_vec()).filter(session::Column::ExpiresAt.gt(micros(now)));
+    let row = live.one(on.reads()).await.map_err(failure)?;
+    Ok(row.map(|row| row.user_id.into()))
+}
+
+/// Ends a session.
+///
+/// # Errors
+/// Those of the database.
+pub async fn session_delete(on: &impl Connection, hash: [u8; 32]) -> Result<()> {
+    session::Entity::delete_by_id(hash.to_vec()).exec(on.writes()).await.map_err(failure).map(drop)
+}
+
+/// Ends all sessions of somebody.
+///
+/// # Errors
+/// Those of the database.
+pub async fn sessions_delete_of(on: &impl Connection, user: UserId) -> Result<()> {
+    let theirs = session::Entity::delete_many().filter(session::Column::UserId.eq(user.uuid()));
+    theirs.exec(on.writes()).await.map_err(failure).map(drop)
+}
+
+/// Adds a token, by its hash.
+///
+/// # Errors
+/// Those of the database.
+pub async fn token_insert(on: &impl Connection, token: &ApiToken, hash: [u8; 32]) -> Result<()> {
+    insert(on.writes(), tokens::Model::new(token, &hash)).await.map_err(failure)
+}
+
+/// The token with this hash, whether it still works or not.
+///
+/// # Errors
+/// Those of the database.
+pub async fn token_by_hash(on: &impl Connection, hash: [u8; 32]) -> Result<Option<ApiToken>> {
+    let found = tokens::Entity::find().filter(tokens::Column::Hash.eq(hash.to_vec()));
+    found.one(on.reads()).await.map_err(failure)?.map(ApiToken::try_from).transpose()
+}
+
+/// A token.
+///
+/// # Errors
+/// Those of the database.
+pub async fn token(on: &impl Connection, id: TokenId) -> Result<Option<ApiToken>> {
+    let row = tokens::Entity::find_by_id(id.uuid()).one(on.reads()).await.map_err(failure)?;
+    row.map(ApiToken::try_from).transpose()
+}
+
+/// Tokens of somebody, also those that do not work any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn tokens_of(on: &impl Connection, user: UserId, page: Page) -> Result<Listed<ApiToken>> {
+    let all = tokens::Entity::find()
+        .filter(tokens::Column::UserId.eq(user.uuid()))
+        .order_by_desc(tokens::Column::CreatedAt)
+        .order_by_desc(tokens::Column::Id);
+    listed(on.reads(), all, page).await
+}
+
+/// From now on a token is not accepted. One that was revoked stays as it is.
+///
+/// # Errors
+/// `changed_meanwhile` if it is not there or was revoked.
+pub async fn token_revoke(on: &impl Connection, id: TokenId, at: Timestamp) -> Result<()> {
+    let revoked = tokens::ActiveModel {
+        revoked_at: ActiveValue::Set(Some(micros(at))),
+        ..tokens::ActiveModel::default()
+    };
+    let update = tokens::Entity::update_many()
+        .set(revoked)
+        .filter(tokens::Column::Id.eq(id.uuid()))
+        .filter(tokens::Column::RevokedAt.is_null());
+    let done = update.exec(on.writes()).await.map_err(failure)?;
+    if done.rows_affected == 1 { Ok(()) } else { Err(changed_meanwhile("token")) }
+}
+
+/// Notes that a token was used, once a minute.
+///
+/// # Errors
+/// Those of the database.
+pub async fn token_used(on: &impl Connection, id: TokenId, at: Timestamp) -> Result<()> {
+    let before = at.checked_sub(1.minute()).map_err(|error| misuse("No such time.").caused_by(error))?;
+    let used = tokens::ActiveModel {
+        last_used_at: ActiveValue::Set(Some(micros(at))),
+        ..tokens::ActiveModel::default()
+    };
+    let is_due = Condition::any()
+        .add(tokens::Column::LastUsedAt.is_null())
+        .add(tokens::Column::LastUsedAt.lte(micros(before)));
+    let update = tokens::Entity::update_many().set(used);
+    let update = update.filter(tokens::Column::Id.eq(id.uuid())).filter(is_due);
+    update.exec(on.writes()).await.map_err(failure).map(drop)
+}
+
+/// Adds a link that works once, for a purpose.
+///
+/// # Errors
+/// Those of the database.
+pub async fn link_insert(
+    on: &impl Connection,
+    hash: [u8; 32],
+    purpose: &str,
+    user: Option<UserId>,
+    expires_at: Timestamp,
+) -> Result<()> {
+    let row = link::Model {
+        hash: hash.to_vec(),
+        purpose: purpose.to_owned(),
+        user_id: user.map(|user| user.uuid()),
+        expires_at: micros(expires_at),
+    };
+    insert(on.writes(), row).await.map_err(failure)
+}
+
+/// Uses a link up; answers whom it is for, if anybody. `None` if there is no such link, or not any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn link_take(
+    on: &impl Connection,
+    hash: [u8; 32],
+    purpose: &str,
+    now: Timestamp,
+) -> Result<Option<Option<UserId>>> {
+    let taken = link::Entity::delete_many()
+        .filter(link::Column::Hash.eq(hash.to_vec()))
+        .filter(link::Column::Purpose.eq(purpose))
+        .filter(link::Column::ExpiresAt.gt(micros(now)));
+    let rows = taken.exec_with_returning(on.writes()).await.map_err(failure)?;
+    Ok(rows.into_iter().next().map(|row| row.user_id.map(Into::into)))
+}
+
+/// Removes all links of a purpose.
+///
+/// # Errors
+/// Those of the database.
+pub async fn links_delete_for(on: &impl Connection, purpose: &str) -> Result<()> {
+    let all = link::Entity::delete_many().filter(link::Column::Purpose.eq(purpose));
+    all.exec(on.writes()).await.map_err(failure).map(drop)
+}
+
+/// Removes sessions and links that have ended.
+///
+/// # Errors
+/// Those of the database.
+pub async fn prune(on: &impl Connection, now: Timestamp) -> Result<()> {
+    let sessions = session::Entity::delete_many().filter(session::Column::ExpiresAt.lte(micros(now)));
+    sessions.exec(on.writes()).await.map_err(failure)?;
+    let links = link::Entity::delete_many().filter(link::Column::ExpiresAt.lte(micros(now)));
+    links.exec(on.writes()).await.map_err(failure).map(drop)
+}

@@ -1,0 +1,366 @@
+//! Organisations, their projects, and the people in them.
+
+use sea_orm::{
+    ActiveValue, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{LockType, OnConflict},
+};
+use undoo_core::{
+    OrganisationId, ProjectId, Result, UserId,
+    platform::{Membership, OrgRole, Organisation, Project, ProjectRole, User},
+};
+
+use crate::{
+    Connection, Listed, Page, Tx,
+    failure::{changed_meanwhile, failure, failure_or_taken, name_taken},
+    page::{listed, listed_rows},
+    row::{insert, word},
+    tables::{
+        organisation as organisations_, organisation_member, project as projects_, project_member,
+        user as users,
+    },
+};
+
+/// Adds somebody. Without the hash of a password they cannot sign in with one.
+///
+/// # Errors
+/// `email_taken`.
+pub async fn user_insert(on: &impl Connection, user: &User, password_hash: Option<&str>) -> Result<()> {
+    let row = users::Model::new(user, password_hash);
+    insert(on.writes(), row).await.map_err(|error| failure_or_taken(error, || email_taken(user)))
+}
+
+/// Somebody.
+///
+/// # Errors
+/// Those of the database.
+pub async fn user(on: &impl Connection, id: UserId) -> Result<Option<User>> {
+    let row = users::Entity::find_by_id(id.uuid()).one(on.reads()).await.map_err(failure)?;
+    row.map(User::try_from).transpose()
+}
+
+/// Somebody and the hash of their password, by their address in lower case.
+///
+/// # Errors
+/// Those of the database.
+pub async fn user_by_email(on: &impl Connection, email: &str) -> Result<Option<(User, Option<String>)>> {
+    let found = users::Entity::find().filter(users::Column::Email.eq(email));
+    let Some(row) = found.one(on.reads()).await.map_err(failure)? else { return Ok(None) };
+    let hash = row.password_hash.clone();
+    Ok(Some((row.try_into()?, hash)))
+}
+
+/// Whether there is anybody.
+///
+/// # Errors
+/// Those of the database.
+pub async fn users_exist(on: &impl Connection) -> Result<bool> {
+    Ok(users::Entity::find().one(on.reads()).await.map_err(failure)?.is_some())
+}
+
+/// Everybody, newest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn users(on: &impl Connection, page: Page) -> Result<Listed<User>> {
+    listed(on.reads(), users::Entity::find().order_by_desc(users::Column::Id), page).await
+}
+
+/// Writes somebody's particulars; their password stays.
+///
+/// # Errors
+/// `email_taken`; `changed_meanwhile` if they are not there.
+pub async fn user_update(on: &impl Connection, user: &User) -> Result<()> {
+    let mut row = users::Model::new(user, None).into_active_model();
+    row = sea_orm::ActiveModelTrait::reset_all(row);
+    row.password_hash = ActiveValue::NotSet;
+    let update = users::Entity::update_many().set(row).filter(users::Column::Id.eq(user.id.uuid()));
+    let done =
+        update.exec(on.writes()).await.map_err(|error| failure_or_taken(error, || email_taken(user)))?;
+    if done.rows_affected == 1 { Ok(()) } else { Err(changed_meanwhile("user")) }
+}
+
+/// Gives somebody another password, by its hash.
+///
+/// # Errors
+/// `changed_meanwhile` if they are not there.
+pub async fn password_set(on: &impl Connection, id: UserId, hash: &str) -> Result<()> {
+    let password = users::ActiveModel {
+        password_hash: ActiveValue::Set(Some(hash.to_owned())),
+        ..users::ActiveModel::default()
+    };
+    let update = users::Entity::update_many().set(password).filter(users::Column::Id.eq(id.uuid()));
+    let done = update.exec(on.writes()).await.map_err(failure)?;
+    if done.rows_affected == 1 { Ok(()) } else { Err(changed_meanwhile("user")) }
+}
+
+fn email_taken(user: &User) -> undoo_core::Problem {
+    undoo_core::Problem::new(
+        undoo_core::Kind::Conflict,
+        "email_taken",
+        format!("Somebody with the address {} is there already.", user.email),
+        "Give that user a role instead of making a new one.",
+    )
+}
+
+/// All that somebody belongs to.
+///
+/// # Errors
+/// Those of the database.
+pub async fn membership(on: &impl Connection, user: UserId) -> Result<Membership> {
+    use {organisation_member as of_organisation, project_member as of_project};
+    let organisations = of_organisation::Entity::find()
+        .filter(of_organisation::Column::UserId.eq(user.uuid()))
+        .order_by_asc(of_organisation::Column::OrganisationId)
+        .all(on.reads())
+        .await
+        .map_err(failure)?;
+    let projects = of_project::Entity::find()
+        .filter(of_project::Column::UserId.eq(user.uuid()))
+        .order_by_asc(of_project::Column::ProjectId)
+        .all(on.reads())
+        .await
+        .map_err(failure)?;
+    Ok(Membership {
+        organisations: organisations
+            .into_iter()
+            .map(|row| Ok((row.organisation_id.into(), word("role", &row.role)?)))
+            .collect::<Result<_>>()?,
+        projects: projects
+            .into_iter()
+            .map(|row| Ok((row.organisation_id.into(), row.project_id.into(), word("role", &row.role)?)))
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// Makes somebody something in an organisation, or nothing at all.
+///
+/// # Errors
+/// `gone_meanwhile` if one of them is not there.
+pub async fn org_role_set(
+    on: &impl Connection,
+    organisation: OrganisationId,
+    user: UserId,
+    role: Option<OrgRole>,
+) -> Result<()> {
+    use organisation_member::{ActiveModel, Column, Entity};
+    let Some(role) = role else {
+        let removal = Entity::delete_by_id((organisation.uuid(), user.uuid()));
+        return removal.exec(on.writes()).await.map_err(failure).map(drop);
+    };
+    let row = ActiveModel {
+        organisation_id: ActiveValue::Set(organisation.uuid()),
+        user_id: ActiveValue::Set(user.uuid()),
+        role: ActiveValue::Set(role.to_string()),
+    };
+    let other =
+        OnConflict::columns([Column::OrganisationId, Column::UserId]).update_column(Column::Role).to_owned();
+    Entity::insert(row)
+        .on_conflict(other)
+        .exec_without_returning(on.writes())
+        .await
+        .map_err(failure)
+        .map(drop)
+}
+
+/// Makes somebody something in a project, or nothing at all.
+///
+/// # Errors
+/// `gone_meanwhile` if one of them is not there.
+pub async fn project_role_set(
+    on: &impl Connection,
+    organisation: OrganisationId,
+    project: ProjectId,
+    user: UserId,
+    role: Option<ProjectRole>,
+) -> Result<()> {
+    use project_member::{ActiveModel, Column, Entity};
+    let Some(role) = role else {
+        let removal = Entity::delete_by_id((project.uuid(), user.uuid()));
+        return removal.exec(on.writes()).await.map_err(failure).map(drop);
+    };
+    let row = ActiveModel {
+        organisation_id: ActiveValue::Set(organisation.uuid()),
+        project_id: ActiveValue::Set(project.uuid()),
+        user_id: ActiveValue::Set(user.uuid()),
+        role: ActiveValue::Set(role.to_string()),
+    };
+    let other =
+        OnConflict::columns([Column::ProjectId, Column::UserId]).update_column(Column::Role).to_owned();
+    Entity::insert(row)
+        .on_conflict(other)
+        .exec_without_returning(on.writes())
+        .await
+        .map_err(failure)
+        .map(drop)
+}
+
+/// Takes somebody out of all projects of an organisation.
+///
+/// # Errors
+/// Those of the database.
+pub async fn project_roles_clear(
+    on: &impl Connection,
+    organisation: OrganisationId,
+    user: UserId,
+) -> Result<()> {
+    use project_member::{Column, Entity};
+    let theirs = Entity::delete_many()
+        .filter(Column::OrganisationId.eq(organisation.uuid()))
+        .filter(Column::UserId.eq(user.uuid()));
+    theirs.exec(on.writes()).await.map_err(failure).map(drop)
+}
+
+/// Who belongs to an organisation, the newest users first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn members_of_org(
+    on: &impl Connection,
+    organisation: OrganisationId,
+    page: Page,
+) -> Result<Listed<(User, OrgRole)>> {
+    use organisation_member::{Column, Entity};
+    let all =
+        Entity::find().filter(Column::OrganisationId.eq(organisation.uuid())).order_by_desc(Column::UserId);
+    let rows = listed_rows(on.reads(), all, page).await?;
+    let members = rows.try_map(|row| Ok((row.user_id.into(), word("role", &row.role)?)))?;
+    with_users(on, members).await
+}
+
+/// Who is in a project, the newest users first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn members_of_project(
+    on: &impl Connection,
+    project: ProjectId,
+    page: Page,
+) -> Result<Listed<(User, ProjectRole)>> {
+    use project_member::{Column, Entity};
+    let all = Entity::find().filter(Column::ProjectId.eq(project.uuid())).order_by_desc(Column::UserId);
+    let rows = listed_rows(on.reads(), all, page).await?;
+    let members = rows.try_map(|row| Ok((row.user_id.into(), word("role", &row.role)?)))?;
+    with_users(on, members).await
+}
+
+async fn with_users<R>(on: &impl Connection, members: Listed<(UserId, R)>) -> Result<Listed<(User, R)>> {
+    let ids = members.items.iter().map(|(id, _)| id.uuid());
+    let rows = users::Entity::find().filter(users::Column::Id.is_in(ids)).all(on.reads()).await;
+    let mut found = std::collections::HashMap::new();
+    for row in rows.map_err(failure)? {
+        found.insert(row.id, User::try_from(row)?);
+    }
+    // One that was removed between the two questions is left out.
+    let with_user = |(id, role): (UserId, R)| found.remove(&id.uuid()).map(|user| (user, role));
+    Ok(Listed { items: members.items.into_iter().filter_map(with_user).collect(), total: members.total })
+}
+
+/// Adds an organisation.
+///
+/// # Errors
+/// `name_taken`.
+pub async fn organisation_insert(on: &impl Connection, organisation: &Organisation) -> Result<()> {
+    let taken = || name_taken("an organisation", &organisation.name);
+    let row = organisations_::Model::from(organisation);
+    insert(on.writes(), row).await.map_err(|error| failure_or_taken(error, taken))
+}
+
+/// An organisation.
+///
+/// # Errors
+/// Those of the database.
+pub async fn organisation(on: &impl Connection, id: OrganisationId) -> Result<Option<Organisation>> {
+    let row = organisations_::Entity::find_by_id(id.uuid()).one(on.reads()).await.map_err(failure)?;
+    row.map(Organisation::try_from).transpose()
+}
+
+/// The same, for decisions about all that is in it (that its last owner stays, say): whoever asks so waits
+/// until the transaction of another who did is over.
+///
+/// # Errors
+/// Those of the database.
+pub async fn organisation_locked(tx: &Tx, id: OrganisationId) -> Result<Option<Organisation>> {
+    let row = organisations_::Entity::find_by_id(id.uuid()).lock(LockType::NoKeyUpdate).one(tx.raw()).await;
+    row.map_err(failure)?.map(Organisation::try_from).transpose()
+}
+
+/// Gives an organisation another name.
+///
+/// # Errors
+/// `name_taken`; `changed_meanwhile` if it is not there.
+pub async fn organisation_rename(on: &impl Connection, id: OrganisationId, name: &str) -> Result<()> {
+    use organisations_::{ActiveModel, Column, Entity};
+    let named = ActiveModel { name: ActiveValue::Set(name.to_owned()), ..ActiveModel::default() };
+    let update = Entity::update_many().set(named).filter(Column::Id.eq(id.uuid())).exec(on.writes()).await;
+    let done = update.map_err(|error| failure_or_taken(error, || name_taken("an organisation", name)))?;
+    if done.rows_affected == 1 { Ok(()) } else { Err(changed_meanwhile("organisation")) }
+}
+
+/// Organisations: all, or those of these that are there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn organisations(
+    on: &impl Connection,
+    of: Option<&[OrganisationId]>,
+    page: Page,
+) -> Result<Listed<Organisation>> {
+    use organisations_::{Column, Entity};
+    let mut all = Entity::find().order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
+    if let Some(of) = of {
+        all = all.filter(Column::Id.is_in(of.iter().map(|id| id.uuid())));
+    }
+    listed(on.reads(), all, page).await
+}
+
+/// Adds a project.
+///
+/// # Errors
+/// `name_taken`; `gone_meanwhile` if its organisation is not there.
+pub async fn project_insert(on: &impl Connection, project: &Project) -> Result<()> {
+    let taken = || name_taken("a project", &project.name);
+    let row = projects_::Model::from(project);
+    insert(on.writes(), row).await.map_err(|error| failure_or_taken(error, taken))
+}
+
+/// A project.
+///
+/// # Errors
+/// Those of the database.
+pub async fn project(on: &impl Connection, id: ProjectId) -> Result<Option<Project>> {
+    let row = projects_::Entity::find_by_id(id.uuid()).one(on.reads()).await.map_err(failure)?;
+    row.map(Project::try_from).transpose()
+}
+
+/// Gives a project another name.
+///
+/// # Errors
+/// `name_taken`; `changed_meanwhile` if it is not there.
+pub async fn project_rename(on: &impl Connection, id: ProjectId, name: &str) -> Result<()> {
+    use projects_::{ActiveModel, Column, Entity};
+    let named = ActiveModel { name: ActiveValue::Set(name.to_owned()), ..ActiveModel::default() };
+    let update = Entity::update_many().set(named).filter(Column::Id.eq(id.uuid())).exec(on.writes()).await;
+    let done = update.map_err(|error| failure_or_taken(error, || name_taken("a project", name)))?;
+    if done.rows_affected == 1 { Ok(()) } else { Err(changed_meanwhile("project")) }
+}
+
+/// Projects of an organisation: all, or those of these that are there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn projects(
+    on: &impl Connection,
+    organisation: OrganisationId,
+    of: Option<&[ProjectId]>,
+    page: Page,
+) -> Result<Listed<Project>> {
+    use projects_::{Column, Entity};
+    let mut all = Entity::find()
+        .filter(Column::OrganisationId.eq(organisation.uuid()))
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id);
+    if let Some(of) = of {
+        all = all.filter(Column::Id.is_in(of.iter().map(|id| id.uuid())));
+    }
+    listed(on.reads(), all, page).await
+}

@@ -1,0 +1,117 @@
+//! Restore points.
+
+use jiff::Timestamp;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use undoo_core::{
+    BackupId, EnvironmentId, RestoreId, Result,
+    platform::{RestorePoint, RestoreStatus},
+};
+
+use crate::{
+    Connection, Listed, Page,
+    failure::{changed_meanwhile, failure, misuse},
+    page::listed,
+    row::{self, micros},
+    tables::restore_point::{Column, Entity, Model},
+};
+
+/// Adds one.
+///
+/// # Errors
+/// `gone_meanwhile` if what it belongs to is not there.
+pub async fn insert(on: &impl Connection, point: &RestorePoint) -> Result<()> {
+    row::insert(on.writes(), Model::from(point)).await.map_err(failure)
+}
+
+/// One.
+///
+/// # Errors
+/// Those of the database.
+pub async fn get(on: &impl Connection, id: RestoreId) -> Result<Option<RestorePoint>> {
+    let row = Entity::find_by_id(id.uuid()).one(on.reads()).await.map_err(failure)?;
+    row.map(RestorePoint::try_from).transpose()
+}
+
+/// Writes it as it now is, if it is still as it was.
+///
+/// # Errors
+/// `changed_meanwhile` if it is not `expected`, or not there; `store_misuse` if it may not become what it is
+/// to be.
+pub async fn update(on: &impl Connection, point: &RestorePoint, expected: RestoreStatus) -> Result<()> {
+    if expected != point.status && !expected.may_become(point.status) {
+        return Err(misuse(format!("A restore that is {expected} cannot become {}.", point.status)));
+    }
+    let unchanged = Condition::all().add(Column::Status.eq(expected.as_str()));
+    let written = row::overwrite(on.writes(), Model::from(point), unchanged).await.map_err(failure)?;
+    if written { Ok(()) } else { Err(changed_meanwhile("restore")) }
+}
+
+/// Those that go to an environment.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_environment(
+    on: &impl Connection,
+    target: EnvironmentId,
+    status: Option<RestoreStatus>,
+    page: Page,
+) -> Result<Listed<RestorePoint>> {
+    let mut all = Entity::find()
+        .filter(Column::TargetEnvironmentId.eq(target.uuid()))
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id);
+    if let Some(status) = status {
+        all = all.filter(Column::Status.eq(status.as_str()));
+    }
+    listed(on.reads(), all, page).await
+}
+
+/// The newest that went live on an environment, whether it was taken back since or not.
+///
+/// # Errors
+/// Those of the database.
+pub async fn newest_live_of(on: &impl Connection, target: EnvironmentId) -> Result<Option<RestorePoint>> {
+    let found = Entity::find()
+        .filter(Column::TargetEnvironmentId.eq(target.uuid()))
+        .filter(Column::Status.is_in(went_live()))
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id);
+    found.one(on.reads()).await.map_err(failure)?.map(RestorePoint::try_from).transpose()
+}
+
+/// Whether a restore of this backup is under way.
+///
+/// # Errors
+/// Those of the database.
+pub async fn using_backup(on: &impl Connection, backup: BackupId) -> Result<bool> {
+    let over = RestoreStatus::ALL.iter().filter(|status| status.is_final()).map(|status| status.as_str());
+    let found = Entity::find()
+        .filter(Column::BackupId.eq(backup.uuid()))
+        .filter(Column::Status.is_not_in(over))
+        .one(on.reads())
+        .await
+        .map_err(failure)?;
+    Ok(found.is_some())
+}
+
+/// Those whose time for an undo is over and whose kept pair is still there (`undo_until` is set until it is
+/// not), the longest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn with_expired_undo(
+    on: &impl Connection,
+    now: Timestamp,
+    limit: u64,
+) -> Result<Vec<RestorePoint>> {
+    let found = Entity::find()
+        .filter(Column::UndoUntil.lte(micros(now)))
+        .filter(Column::Status.is_in(went_live()))
+        .order_by_asc(Column::UndoUntil)
+        .limit(limit);
+    found.all(on.reads()).await.map_err(failure)?.into_iter().map(RestorePoint::try_from).collect()
+}
+
+fn went_live() -> [&'static str; 2] {
+    [RestoreStatus::Completed, RestoreStatus::Undone].map(RestoreStatus::as_str)
+}

@@ -1,0 +1,25 @@
+//! Rows of every table, and the one place for each where they become what `undoo-core` calls them.
+//!
+//! Nothing here asks or writes: the repositories do.
+
+#![allow(missing_docs, reason = "columns are what the entities' documentation says")]
+
+mod access;
+mod audit;
+mod backups;
+mod environments;
+mod events;
+mod kept;
+mod people;
+mod restores;
+mod tasks;
+
+pub(crate) use access::{link, session, token};
+pub(crate) use audit::{entry, head};
+pub(crate) use backups::backup;
+pub(crate) use environments::{environment, server, storage};
+pub(crate) use events::{event, sequence};
+pub(crate) use kept::{request, setting};
+pub(crate) use people::{organisation, organisation_member, project, project_member, user};
+pub(crate) use restores::restore_point;
+pub(crate) use tasks::{step, task};
