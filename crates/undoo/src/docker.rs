@@ -88,18 +88,7 @@ impl DockerPlace {
     /// When there is none, or what a restore needs of it cannot be found.
     pub async fn adopt(name: &str) -> Result<Self> {
         let docker = Docker::connect(DockerEndpoint::Local).await?;
-        let odoo = match name.split_once(':') {
-            Some(("docker", container)) => target::inspect_odoo(&docker, container).await?,
-            Some(("compose", project)) => target::compose_project(&docker, project).await?,
-            _ => {
-                return Err(Problem::new(
-                    Kind::Invalid,
-                    "target",
-                    format!("\"{name}\" names no target"),
-                    "write docker:CONTAINER or compose:PROJECT, or use --database-url with --filestore",
-                ));
-            }
-        };
+        let odoo = odoo_named(&docker, name).await?;
         let image =
             odoo.database_container.as_ref().map_or_else(|| odoo.image_id.clone(), |db| db.image_id.clone());
         let program = std::env::current_exe().map_err(|error| {
@@ -150,11 +139,6 @@ impl DockerPlace {
         let order = Order::Databases { target: self.target.clone() };
         let names = self.order(order, caller.quietly()).await.map_err(|failure| failure.problem)?;
         Ok(serde_json::from_value(names).unwrap_or_default())
-    }
-
-    /// The container that was adopted.
-    pub fn odoo(&self) -> &OdooContainer {
-        &self.odoo
     }
 
     /// Stops Odoo and what holds sessions or files, for a restore that makes room first.
@@ -468,6 +452,23 @@ impl DockerPlace {
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
+    }
+}
+
+/// The Odoo that `name` says, `docker:CONTAINER` or `compose:PROJECT`, by looking.
+///
+/// # Errors
+/// When there is none.
+pub async fn odoo_named(docker: &Docker, name: &str) -> Result<OdooContainer> {
+    match name.split_once(':') {
+        Some(("docker", container)) => target::inspect_odoo(docker, container).await,
+        Some(("compose", project)) => target::compose_project(docker, project).await,
+        _ => Err(Problem::new(
+            Kind::Invalid,
+            "target",
+            format!("\"{name}\" names no target"),
+            "write docker:CONTAINER or compose:PROJECT, or use --database-url with --filestore",
+        )),
     }
 }
 

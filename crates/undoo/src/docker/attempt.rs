@@ -2,6 +2,7 @@
 //!
 //! Nobody else's is touched: what belongs to an attempt has its restore's or backup's id as its label.
 
+use undoo_core::Result;
 use undoo_engine::order::Failure;
 use undoo_hosts::agent as agents;
 
@@ -17,6 +18,19 @@ pub struct Attempt {
 }
 
 impl DockerPlace {
+    /// Waits until no cutover of a task is under way. How it ended is left for [`DockerPlace::take_over`].
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn await_cutover(&self, task: &str) -> Result<()> {
+        for agent in agents::find_agents(&self.docker, Some(task)).await? {
+            if agent.running {
+                agents::follow(&self.docker, &agent.id, |_| {}).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the cutover of an earlier attempt, and removes its movers, proof and network.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ impl Plane for DockerPlane {
     }
 
     async fn inspect(&self, at: &Location) -> Result<FoundOdoo> {
-        found::look(&at.target, nobody(&Stop::never())).await
+        found::look(at).await
     }
 
     async fn plan(&self, job: &RestoreJob, watch: &Watch) -> Result<Plan, Failure> {
@@ -163,7 +163,9 @@ impl Plane for DockerPlane {
     async fn standing(&self, at: &Location, id: RestoreId) -> Result<Option<Listed>> {
         let stop = Stop::never();
         let caller = nobody(&stop);
-        let place = find(at, caller).await.map_err(problem)?;
+        let place = DockerPlace::find(&at.target, &named(at), caller).await?;
+        place.await_cutover(&id.to_string()).await?;
+        let place = Place::Docker(Box::new(place));
         let listed = listed(&place, caller).await.map_err(problem)?;
         Ok(listed.into_iter().find(|listed| listed.record.id == id))
     }
@@ -306,8 +308,8 @@ async fn make_live(
     caller: Caller<'_>,
 ) -> Result<CutOver, Failure> {
     let place = &begun.place;
-    let newest = listed(place, caller).await?.into_iter().map(|listed| listed.record);
-    let newest = newest.filter(|record| !matches!(record.state, State::Staging | State::Staged)).next_back();
+    let mut known = listed(place, caller).await?.into_iter().map(|listed| listed.record);
+    let newest = known.rfind(|record| !matches!(record.state, State::Staging | State::Staged));
     let Some(record) = newest.filter(|record| record.id == id && record.state != State::Purged) else {
         return Err(not_the_newest(id, &place.target().database).into());
     };
