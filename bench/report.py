@@ -51,6 +51,14 @@ ROWS = (
     ("backup to S3", "ours backup", "pg_dump and tar", "pg_dump -Fc, tar -czf, upload", "s", 0.8),
     ("a mover's memory, 10 GB restored", "ours big restore memory", 256.0, "limit", "MiB", 1.0),
     ("a mover's memory, 10 GB backed up", "ours big backup memory", 256.0, "limit", "MiB", 1.0),
+    *((f"{label} ({kind})", f"{kind} {name}", limit, "limit", unit, 1.0)
+      for kind in ("sqlite", "postgres")
+      for label, name, limit, unit in (
+          ("lists of a full platform, p99 of 50 clients", "lists", 50.0, "ms"),
+          ("single objects of it, p99 of 50 clients", "gets", 50.0, "ms"),
+          ("until 1,000 followers have an event", "told", 1.0, "s"),
+          ("idle memory of undoo serve", "idle memory", 100.0, "MiB"))),
+    ("time for a task, claimed and finished", "postgres task", 2.0, "limit", "ms", 1.0),
 )
 # Of the peers alone, for what they cost a live system.
 PEER_ROWS = (

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use undoo_core::{BackupId, Kind, Problem, RestoreId, Result, Side};
 
 use crate::{
-    backup::{self, Made, Open, Step},
+    backup::{
+        self, Made, Open, Step,
+        kept::{self, Kept},
+    },
     cluster, files,
     health::{self, Patience},
     home::Home,
@@ -219,6 +222,8 @@ pub struct Session {
     locked: Option<Locked>,
     /// A backup that is being made.
     backup: Option<Open>,
+    /// The kept pair that is open for it.
+    kept: Option<Kept>,
 }
 
 impl Session {
@@ -312,14 +317,38 @@ impl Session {
         audience: &dyn Audience,
     ) -> Result<backup::Unsigned> {
         self.lock(&work.target, Work::Backup(work.id)).await?;
-        let backup = self.backup.insert(Open::begin(work));
-        loop {
+        kept::close_left(&work.target).await?;
+        self.kept = match &work.kept {
+            Some(id) => Some(Kept::open(&work.target, id).await?),
+            None => None,
+        };
+        let id = work.id;
+        self.backup = Some(Open::begin(work, self.kept.as_ref()));
+        let unsigned = self.up_to_the_manifest(id, audience).await;
+        if unsigned.is_err() {
+            self.end().await;
+        }
+        unsigned
+    }
+
+    async fn up_to_the_manifest(
+        &mut self,
+        id: BackupId,
+        audience: &dyn Audience,
+    ) -> Result<backup::Unsigned> {
+        while let Some(backup) = &mut self.backup {
             match backup.next(audience).await? {
-                Step::Dumped => self.locked = None,
+                Step::Dumped => {
+                    if let Some(kept) = self.kept.take() {
+                        kept.close().await?;
+                    }
+                    self.locked = None;
+                }
                 Step::Unsigned(unsigned) => return Ok(unsigned),
                 Step::Made(made) => return Err(out_of_turn(made.id)),
             }
         }
+        Err(out_of_turn(id))
     }
 
     async fn seal(&mut self, id: BackupId, signature: String, audience: &dyn Audience) -> Result<Made> {
@@ -334,10 +363,14 @@ impl Session {
     /// Ends what goes on between orders, and waits until it is taken back. To be called in the end, whatever
     /// that was.
     pub async fn end(&mut self) {
-        if let Some(backup) = self.backup.take() {
-            backup.cancel().await;
-            self.locked = None;
+        let Some(backup) = self.backup.take() else { return };
+        backup.cancel().await;
+        if let Some(kept) = self.kept.take()
+            && let Err(left) = kept.close().await
+        {
+            tracing::warn!(%left, "a kept database stays open until the next backup or restore");
         }
+        self.locked = None;
     }
 
     /// The lock that the orders so far have taken. The session has none then.

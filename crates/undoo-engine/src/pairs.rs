@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use undoo_core::{Kind, Problem, Result, Side, pair};
 
 use crate::{
+    backup::kept,
     files,
     home::Home,
     order::Target,
@@ -119,6 +120,7 @@ pub async fn purge(target: &Target, home: &Home, record: &mut Record) -> Result<
 /// # Errors
 /// As [`purge`]. The caller holds the target's lock, so that what looks like staging is dead.
 pub async fn sweep(target: &Target, home: &Home) -> Result<()> {
+    kept::close_left(target).await?;
     for id in home.restores()? {
         match Record::read(home, &id)? {
             // Databases share the directory, and each has a lock of its own: another one's may be at work.

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     fs::File,
     io::{self, Read},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -27,13 +28,14 @@ use super::{
     addons::{self, Addons},
     cancelled,
     dump::{self, Collector, Dump, Facts, Moment},
+    kept::Kept,
     snapshot::{Dead, Snapshot},
 };
 use crate::{
     catalog::verification_key,
     encryption::{Identities, Outgoing},
     home::{Home, at},
-    order::{Answer, Phase},
+    order::{Answer, Phase, Target},
     room, source,
 };
 
@@ -44,6 +46,10 @@ const READ_BACK_JOBS: usize = 4;
 
 pub(super) struct Maker {
     work: Assignment,
+    /// The target, with the database that is dumped as it is called now.
+    target: Target,
+    /// Its files.
+    files: PathBuf,
     runtime: Handle,
     cancel: CancellationToken,
     events: mpsc::UnboundedSender<Event>,
@@ -54,11 +60,17 @@ impl Maker {
     /// Must be called on a runtime.
     pub(super) fn new(
         work: Assignment,
+        kept: Option<&Kept>,
         cancel: CancellationToken,
         events: mpsc::UnboundedSender<Event>,
         signed: oneshot::Receiver<String>,
     ) -> Self {
-        Self { work, runtime: Handle::current(), cancel, events, signed: Mutex::new(Some(signed)) }
+        let (target, files) = match kept {
+            Some(kept) => (kept.target.clone(), kept.files.clone()),
+            None => (work.target.clone(), work.target.filestore_root.join(&work.target.database)),
+        };
+        let signed = Mutex::new(Some(signed));
+        Self { work, target, files, runtime: Handle::current(), cancel, events, signed }
     }
 
     /// Makes the backup.
@@ -141,11 +153,10 @@ impl Maker {
     ///
     /// Answers the moment, and whether somebody may have removed files all the same.
     fn hold(&self, snapshot: &mut Snapshot) -> Result<(Moment, bool)> {
-        let target = &self.work.target;
-        let live = target.filestore_root.join(&target.database);
+        let target = &self.target;
         let link = |snapshot: &mut Snapshot| match self.work.database_only {
             true => Ok(()),
-            false => snapshot.link(&live, &|| self.go_on(), &|| room::watch(target)),
+            false => snapshot.link(&self.files, &|| self.go_on(), &|| room::watch(target)),
         };
         self.phase(Phase::Snapshot);
         link(snapshot)?;
@@ -174,7 +185,7 @@ impl Maker {
 
         self.phase(Phase::Dump);
         let program = dump::program(moment.facts.major, work.pg_dump.as_deref())?;
-        let dump = Dump::start(&self.runtime, &program, &work.target, &moment, &work.id, &self.cancel)?;
+        let dump = Dump::start(&self.runtime, &program, &self.target, &moment, &work.id, &self.cancel)?;
         writer.database(&mut self.told(dump, &Told::of(Phase::Dump, None)))?;
         let facts = moment.end();
         self.event(Event::Dumped);

@@ -6,6 +6,7 @@
 
 mod addons;
 mod dump;
+pub(crate) mod kept;
 mod make;
 mod snapshot;
 
@@ -18,11 +19,13 @@ use tokio::{
     task::JoinHandle,
 };
 use undoo_archive::manifest::ours::{Environment, Warning};
-use undoo_core::{BackupId, Kind, Problem, Result};
+use undoo_core::{BackupId, Kind, Problem, RestoreId, Result};
 use undoo_storage::{CancellationToken, StorageOrder};
 
 pub use addons::AddonsFolder;
 pub use snapshot::Destination;
+
+use kept::Kept;
 
 use crate::{
     encryption::Recipients,
@@ -38,6 +41,9 @@ pub struct Assignment {
     pub created_at: Timestamp,
     /// What is backed up.
     pub target: Target,
+    /// The restore whose kept pair is backed up; `None` for the live one.
+    #[serde(default)]
+    pub kept: Option<RestoreId>,
     /// The storage.
     pub storage: StorageOrder,
     /// What the backup becomes there. The place is the storage's address as the person sees it.
@@ -127,13 +133,14 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Begins one. The caller holds the target's lock until [`Step::Dumped`].
-    pub(crate) fn begin(work: Assignment) -> Self {
+    /// Begins one, of the kept pair that was opened for it, else of the live one. The caller holds the
+    /// target's lock until [`Step::Dumped`].
+    pub(crate) fn begin(work: Assignment, kept: Option<&Kept>) -> Self {
         let cancel = CancellationToken::new();
         let (tell, events) = mpsc::unbounded_channel();
         let (signature, signed) = oneshot::channel();
         let id = work.id;
-        let maker = make::Maker::new(work, cancel.clone(), tell, signed);
+        let maker = make::Maker::new(work, kept, cancel.clone(), tell, signed);
         let work = tokio::task::spawn_blocking(move || maker.make());
         Self { id, cancel, events, signature: Some(signature), work: Some(work) }
     }

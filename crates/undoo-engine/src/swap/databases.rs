@@ -104,10 +104,18 @@ pub(super) async fn expect_settable(
 pub(super) async fn close(server: &Client, record: &Record) -> Result<()> {
     for side in [Side::Restored, Side::Replaced] {
         let Some(name) = name_of(server, oid(record, side)).await? else { continue };
-        allow(server, &name, false).await?;
-        end_sessions(server, &name).await?;
+        close_database(server, &name).await?;
     }
     Ok(())
+}
+
+/// Forbids connections to a database and ends the sessions there are.
+///
+/// # Errors
+/// `Conflict` when they do not end.
+pub async fn close_database(server: &Client, name: &str) -> Result<()> {
+    allow(server, name, false).await?;
+    end_sessions(server, name).await
 }
 
 async fn allow(server: &Client, name: &str, allowed: bool) -> Result<()> {

@@ -8,6 +8,8 @@
 mod databases;
 mod directories;
 
+pub(crate) use databases::close_database;
+
 use std::{future::Future, time::Instant};
 
 use jiff::Timestamp;

@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -14,7 +14,7 @@ use undoo_archive::{
     manifest::ours::SignatureState,
     verify::{self, Level},
 };
-use undoo_core::{BackupId, RestoreId, Signer};
+use undoo_core::{BackupId, RestoreId, Side, Signer, pair::parked_database};
 use undoo_engine::{
     backup::{Assignment, Destination, Made, Unsigned},
     encryption::Recipients,
@@ -25,9 +25,9 @@ use undoo_engine::{
 use undoo_storage::{Access, StorageOrder};
 
 use crate::{
-    odoo::{FILES, fname},
+    odoo::{self, FILES, fname},
     server::{Server, connection},
-    world::{World, nobody, open},
+    world::{World, cut_over, nobody, open, stage_and_accept},
 };
 
 /// A part of a key that all these backups have.
@@ -46,6 +46,7 @@ fn work(world: &World<'_>) -> Assignment {
         id,
         created_at: Timestamp::now(),
         target,
+        kept: None,
         storage: StorageOrder(Access::Local { path: store(world) }),
         object: Destination { place: "the store/".into(), key: format!("{FOLDER}/{id}.zip") },
         recipients: Recipients::default(),
@@ -315,4 +316,71 @@ async fn a_backup_without_files_loads_as_any_dump_and_says_what_it_is_of() {
     );
     let count = |database: &str| world.server.psql(database, "SELECT count(*) FROM res_partner");
     assert_eq!(count(&copy), count(&world.target.database));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_pair_is_backed_up_as_it_was_replaced_and_nobody_sees_it_meanwhile() {
+    let world = World::live(Server::of(15));
+    let restore = world.work();
+    stage_and_accept(&restore, &world.backup()).await;
+    let replaced = world.server.psql(&world.target.database, "SELECT count(*) FROM ir_config_parameter");
+    cut_over(&world, &restore.id, Side::Restored).await;
+    let restored = world.server.psql(&world.target.database, "SELECT count(*) FROM ir_config_parameter");
+    assert_ne!(replaced, restored);
+    let parked = parked_database(&restore.id, Side::Replaced);
+    let seen = format!(
+        "SELECT datallowconn, pg_get_userbyid(datdba) = 'odoo' FROM pg_database WHERE datname = '{parked}'"
+    );
+    let before = world.server.psql("postgres", &seen);
+
+    let (mut session, mut order) = (Session::default(), work(&world));
+    order.kept = Some(restore.id);
+    order.target = world.target.clone();
+    let (id, key) = (order.id, order.object.key.clone());
+    let during = Arc::new(Mutex::new(String::new()));
+    let (server, asked, while_open) = (world.server, seen.clone(), Arc::clone(&during));
+    let audience = move |answer: Answer| {
+        if matches!(answer, Answer::Phase { phase: Phase::Dump }) {
+            *while_open.lock().unwrap() = server.psql("postgres", &asked);
+        }
+    };
+    let order = Order::Backup { work: Box::new(order) };
+    let answer = session.carry_out(order, &audience).await.unwrap();
+    let text = serde_json::from_value::<Unsigned>(answer).unwrap().text;
+    let signature = signer().sign(text.as_bytes());
+    session.carry_out(Order::Seal { id, signature }, &nobody).await.unwrap();
+
+    assert_eq!(during.lock().unwrap().as_str(), "t|f", "open, and not Odoo's role's");
+    assert_eq!(world.server.psql("postgres", &seen), before);
+    assert_eq!(before, "f|t");
+    world.assert_no_role(&restore.id);
+    let path = store(&world).join(key);
+    assert!(verified(&path).await.is_whole());
+    let (backup, _) = open(&path).await;
+    let manifest = backup.manifest.as_ref().unwrap().undoo.as_ref().unwrap();
+    assert_eq!(manifest.environment.database, world.target.database);
+    let parts = &manifest.parts;
+    let tables = parts.database.as_ref().unwrap().tables.as_ref().unwrap();
+    let parameters = tables.iter().find(|counted| counted.name.ends_with("ir_config_parameter")).unwrap();
+    assert_eq!(parameters.rows.to_string(), replaced);
+    assert_eq!(parts.filestore.as_ref().unwrap().files, odoo::files().len() as u64 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_database_that_a_dead_backup_left_open_is_closed_by_the_next_one() {
+    let world = World::live(Server::of(15));
+    let restore = world.work();
+    stage_and_accept(&restore, &world.backup()).await;
+    cut_over(&world, &restore.id, Side::Restored).await;
+    let parked = parked_database(&restore.id, Side::Replaced);
+    world.server.psql("postgres", &format!("ALTER DATABASE {parked} ALLOW_CONNECTIONS true"));
+    make(work(&world)).await.unwrap();
+    let open = format!("SELECT datallowconn FROM pg_database WHERE datname = '{parked}'");
+    assert_eq!(world.server.psql("postgres", &open), "f");
+    let missing = Assignment { kept: Some(RestoreId::generate()), ..work(&world) };
+    assert_eq!(make(missing).await.unwrap_err().problem.code, "nothing_kept");
+    // This order's administrator is Odoo's own role, which may make no other one.
+    let seen = Assignment { kept: Some(restore.id), ..work(&world) };
+    assert_eq!(make(seen).await.unwrap_err().problem.code, "kept_pair_would_be_seen");
+    assert_eq!(world.server.psql("postgres", &open), "f");
 }
