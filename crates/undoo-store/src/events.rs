@@ -16,7 +16,7 @@ use undoo_core::{
 use crate::{
     Connection, Hint, Tx,
     failure::failure,
-    row::{insert, micros},
+    row::{insert, json_text, micros},
     tables::{event, sequence},
 };
 
@@ -50,7 +50,7 @@ pub async fn append(tx: &Tx, new: &NewEvent) -> Result<i64> {
         project_id: new.project_id.map(|id| id.uuid()),
         environment_id: new.environment_id.map(|id| id.uuid()),
         kind: new.kind.to_string(),
-        data: new.data.clone(),
+        data: json_text(&new.data),
         at: micros(Timestamp::now()),
     };
     insert(tx.raw(), row).await.map_err(failure)?;

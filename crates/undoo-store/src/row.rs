@@ -7,6 +7,7 @@ use sea_orm::{
     ActiveModelTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, ModelTrait,
     QueryFilter, Update, sea_query::OnConflict,
 };
+use serde_json::Value;
 use undoo_core::Result;
 
 use crate::failure::unreadable;
@@ -33,6 +34,27 @@ where
     W::Err: std::error::Error + Send + Sync + 'static,
 {
     word.parse().map_err(|error: W::Err| unreadable(column, error))
+}
+
+/// JSON as it is kept: as text, which every database gives back as it was written.
+pub(crate) fn json_text(value: &Value) -> String {
+    value.to_string()
+}
+
+/// JSON that was kept.
+pub(crate) fn json(column: &str, text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| unreadable(column, error))
+}
+
+/// The same, where there may be none.
+pub(crate) fn maybe_json(column: &str, text: Option<&str>) -> Result<Option<Value>> {
+    text.map(|text| json(column, text)).transpose()
+}
+
+/// An error's text as every database can hold it. What went wrong may quote a stranger's bytes, and that it
+/// went wrong has to be written down all the same.
+pub(crate) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
 }
 
 /// A digest that was kept.

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+pub mod postgres;
 pub mod weed;
 
 use std::{

@@ -1,5 +1,6 @@
 //! The first tables: people, environments, backups, restores, the queue, events, the audit log.
 //!
+//! JSON is text, since nothing in SQL looks into it: what is read is what was written, to the byte.
 //! Lists are read newest first, within an environment, a project or an organisation: so are the indexes.
 
 use sea_orm_migration::{prelude::*, schema::*};
@@ -68,7 +69,7 @@ fn sign_in() -> Vec<TableCreateStatement> {
                 uuid("user_id"),
                 text("name"),
                 uuid_null("organisation_id"),
-                json_null("scopes"),
+                text_null("scopes"),
                 big_integer("created_at"),
                 big_integer_null("expires_at"),
                 big_integer_null("revoked_at"),
@@ -108,7 +109,7 @@ fn places() -> Vec<TableCreateStatement> {
                 uuid("organisation_id"),
                 text("name"),
                 text("provider"),
-                json("shown"),
+                text("shown"),
                 blob("sealed"),
                 boolean("is_default"),
                 big_integer("created_at"),
@@ -168,7 +169,7 @@ fn backups() -> Vec<TableCreateStatement> {
                 big_integer_null("database_size_bytes"),
                 big_integer_null("filestore_size_bytes"),
                 boolean("is_verified"),
-                json_null("environment_snapshot"),
+                text_null("environment_snapshot"),
                 text_null("error_message"),
                 uuid_null("task_id"),
                 uuid_null("created_by"),
@@ -197,7 +198,7 @@ fn restores() -> Vec<TableCreateStatement> {
                 uuid("target_environment_id"),
                 uuid_null("target_server_id"),
                 text("mode"),
-                json("options"),
+                text("options"),
                 text("status"),
                 text_null("phase"),
                 integer("progress"),
@@ -207,9 +208,9 @@ fn restores() -> Vec<TableCreateStatement> {
                 big_integer_null("completed_at"),
                 text_null("error_message"),
                 text_null("error_step"),
-                json("findings"),
-                json_null("held"),
-                json_null("report"),
+                text("findings"),
+                text_null("held"),
+                text_null("report"),
                 big_integer_null("undo_until"),
                 big_integer("created_at"),
                 uuid_null("created_by"),
@@ -238,15 +239,15 @@ fn queue() -> Vec<TableCreateStatement> {
                 integer("priority"),
                 uuid_null("environment_id"),
                 uuid_null("server_id"),
-                json("payload"),
+                text("payload"),
                 integer("attempts"),
                 integer("max_attempts"),
                 big_integer("epoch"),
                 text_null("worker"),
                 big_integer_null("lease_until"),
                 big_integer("run_after"),
-                json_null("progress"),
-                json_null("result"),
+                text_null("progress"),
+                text_null("result"),
                 text_null("error"),
                 uuid_null("created_by"),
                 big_integer("created_at"),
@@ -265,7 +266,7 @@ fn queue() -> Vec<TableCreateStatement> {
                 integer("sequence"),
                 text("step"),
                 text("event"),
-                json("data"),
+                text("data"),
                 big_integer("epoch"),
                 big_integer("at"),
             ],
@@ -286,7 +287,7 @@ fn logs() -> Vec<TableCreateStatement> {
                 uuid_null("project_id"),
                 uuid_null("environment_id"),
                 text("kind"),
-                json("data"),
+                text("data"),
                 big_integer("at"),
             ],
         )
@@ -295,7 +296,6 @@ fn logs() -> Vec<TableCreateStatement> {
         table("event_sequences", [uuid("organisation_id"), big_integer("last")])
             .key(["organisation_id"])
             .refers("organisation_id", "organisations", GONE_WITH),
-        // The data is text: the chain is over the very bytes.
         table(
             "audit_entries",
             [

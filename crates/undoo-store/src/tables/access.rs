@@ -7,7 +7,7 @@ use undoo_core::{
 
 use crate::{
     failure::unreadable,
-    row::{maybe_time, micros, time, word},
+    row::{maybe_time, micros, time},
 };
 
 pub(crate) mod session {
@@ -40,7 +40,7 @@ pub(crate) mod token {
         pub user_id: Uuid,
         pub name: String,
         pub organisation_id: Option<Uuid>,
-        pub scopes: Option<Json>,
+        pub scopes: Option<String>,
         pub created_at: i64,
         pub expires_at: Option<i64>,
         pub revoked_at: Option<i64>,
@@ -61,7 +61,7 @@ impl token::Model {
             user_id: of.user_id.uuid(),
             name: of.name.clone(),
             organisation_id: of.organisation_id.map(|id| id.uuid()),
-            scopes: of.scopes.as_ref().map(|scopes| scopes.iter().map(|scope| scope.as_str()).collect()),
+            scopes: of.scopes.as_ref().map(|scopes| serde_json::json!(scopes).to_string()),
             created_at: micros(of.created_at),
             expires_at: of.expires_at.map(micros),
             revoked_at: of.revoked_at.map(micros),
@@ -79,7 +79,7 @@ impl TryFrom<token::Model> for ApiToken {
             user_id: row.user_id.into(),
             name: row.name,
             organisation_id: row.organisation_id.map(Into::into),
-            scopes: row.scopes.map(scopes).transpose()?,
+            scopes: row.scopes.as_deref().map(scopes).transpose()?,
             created_at: time("created_at", row.created_at)?,
             expires_at: maybe_time("expires_at", row.expires_at)?,
             revoked_at: maybe_time("revoked_at", row.revoked_at)?,
@@ -107,7 +107,6 @@ pub(crate) mod link {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-fn scopes(words: serde_json::Value) -> Result<Vec<Permission>> {
-    let words: Vec<String> = serde_json::from_value(words).map_err(|error| unreadable("scopes", error))?;
-    words.iter().map(|one| word("scopes", one)).collect()
+fn scopes(words: &str) -> Result<Vec<Permission>> {
+    serde_json::from_str(words).map_err(|error| unreadable("scopes", error))
 }

@@ -2,7 +2,7 @@
 
 use undoo_core::{Problem, Result, platform::Backup};
 
-use crate::row::{maybe_time, micros, time, word};
+use crate::row::{json_text, maybe_json, maybe_time, micros, storable, time, word};
 
 pub(crate) mod backup {
     use sea_orm::entity::prelude::*;
@@ -25,7 +25,7 @@ pub(crate) mod backup {
         pub database_size_bytes: Option<i64>,
         pub filestore_size_bytes: Option<i64>,
         pub is_verified: bool,
-        pub environment_snapshot: Option<Json>,
+        pub environment_snapshot: Option<String>,
         pub error_message: Option<String>,
         pub task_id: Option<Uuid>,
         pub created_by: Option<Uuid>,
@@ -56,8 +56,8 @@ impl From<&Backup> for backup::Model {
             database_size_bytes: of.database_size_bytes,
             filestore_size_bytes: of.filestore_size_bytes,
             is_verified: of.is_verified,
-            environment_snapshot: of.environment_snapshot.clone(),
-            error_message: of.error_message.clone(),
+            environment_snapshot: of.environment_snapshot.as_ref().map(json_text),
+            error_message: of.error_message.as_deref().map(storable),
             task_id: of.task_id.map(|id| id.uuid()),
             created_by: of.created_by.map(|id| id.uuid()),
             created_at: micros(of.created_at),
@@ -85,7 +85,7 @@ impl TryFrom<backup::Model> for Backup {
             database_size_bytes: row.database_size_bytes,
             filestore_size_bytes: row.filestore_size_bytes,
             is_verified: row.is_verified,
-            environment_snapshot: row.environment_snapshot,
+            environment_snapshot: maybe_json("environment_snapshot", row.environment_snapshot.as_deref())?,
             error_message: row.error_message,
             task_id: row.task_id.map(Into::into),
             created_by: row.created_by.map(Into::into),

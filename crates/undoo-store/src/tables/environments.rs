@@ -5,7 +5,7 @@ use undoo_core::{
     platform::{Environment, Server, StorageRecord},
 };
 
-use crate::row::{maybe_time, micros, time, word};
+use crate::row::{json, json_text, maybe_time, micros, time, word};
 
 pub(crate) mod environment {
     use sea_orm::entity::prelude::*;
@@ -170,7 +170,7 @@ pub(crate) mod storage {
         pub organisation_id: Uuid,
         pub name: String,
         pub provider: String,
-        pub shown: Json,
+        pub shown: String,
         pub sealed: Vec<u8>,
         pub is_default: bool,
         pub created_at: i64,
@@ -189,7 +189,7 @@ impl From<&StorageRecord> for storage::Model {
             organisation_id: of.organisation_id.uuid(),
             name: of.name.clone(),
             provider: of.provider.clone(),
-            shown: of.shown.clone(),
+            shown: json_text(&of.shown),
             sealed: of.sealed.clone(),
             is_default: of.is_default,
             created_at: micros(of.created_at),
@@ -206,7 +206,7 @@ impl TryFrom<storage::Model> for StorageRecord {
             organisation_id: row.organisation_id.into(),
             name: row.name,
             provider: row.provider,
-            shown: row.shown,
+            shown: json("shown", &row.shown)?,
             sealed: row.sealed,
             is_default: row.is_default,
             created_at: time("created_at", row.created_at)?,

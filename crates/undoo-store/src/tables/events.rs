@@ -5,7 +5,7 @@ use undoo_core::{
     platform::{Event, NewEvent},
 };
 
-use crate::row::{time, word};
+use crate::row::{json, time, word};
 
 pub(crate) mod event {
     use sea_orm::entity::prelude::*;
@@ -20,7 +20,7 @@ pub(crate) mod event {
         pub project_id: Option<Uuid>,
         pub environment_id: Option<Uuid>,
         pub kind: String,
-        pub data: Json,
+        pub data: String,
         pub at: i64,
     }
 
@@ -58,7 +58,7 @@ impl TryFrom<event::Model> for Event {
                 project_id: row.project_id.map(Into::into),
                 environment_id: row.environment_id.map(Into::into),
                 kind: word("kind", &row.kind)?,
-                data: row.data,
+                data: json("data", &row.data)?,
             },
             at: time("at", row.at)?,
         })

@@ -2,7 +2,7 @@
 
 use undoo_core::{Problem, Result, platform::RestorePoint};
 
-use crate::row::{maybe_time, micros, time, word};
+use crate::row::{json, json_text, maybe_json, maybe_time, micros, storable, time, word};
 
 pub(crate) mod restore_point {
     use sea_orm::entity::prelude::*;
@@ -19,7 +19,7 @@ pub(crate) mod restore_point {
         pub target_environment_id: Uuid,
         pub target_server_id: Option<Uuid>,
         pub mode: String,
-        pub options: Json,
+        pub options: String,
         pub status: String,
         pub phase: Option<String>,
         pub progress: i32,
@@ -29,9 +29,9 @@ pub(crate) mod restore_point {
         pub completed_at: Option<i64>,
         pub error_message: Option<String>,
         pub error_step: Option<String>,
-        pub findings: Json,
-        pub held: Option<Json>,
-        pub report: Option<Json>,
+        pub findings: String,
+        pub held: Option<String>,
+        pub report: Option<String>,
         pub undo_until: Option<i64>,
         pub created_at: i64,
         pub created_by: Option<Uuid>,
@@ -54,7 +54,7 @@ impl From<&RestorePoint> for restore_point::Model {
             target_environment_id: of.target_environment_id.uuid(),
             target_server_id: of.target_server_id.map(|id| id.uuid()),
             mode: of.mode.to_string(),
-            options: of.options.clone(),
+            options: json_text(&of.options),
             status: of.status.to_string(),
             phase: of.phase.clone(),
             progress: of.progress,
@@ -62,11 +62,11 @@ impl From<&RestorePoint> for restore_point::Model {
             pre_restore_backup_id: of.pre_restore_backup_id.map(|id| id.uuid()),
             started_at: of.started_at.map(micros),
             completed_at: of.completed_at.map(micros),
-            error_message: of.error_message.clone(),
+            error_message: of.error_message.as_deref().map(storable),
             error_step: of.error_step.clone(),
-            findings: of.findings.clone(),
-            held: of.held.clone(),
-            report: of.report.clone(),
+            findings: json_text(&of.findings),
+            held: of.held.as_ref().map(json_text),
+            report: of.report.as_ref().map(json_text),
             undo_until: of.undo_until.map(micros),
             created_at: micros(of.created_at),
             created_by: of.created_by.map(|id| id.uuid()),
@@ -87,7 +87,7 @@ impl TryFrom<restore_point::Model> for RestorePoint {
             target_environment_id: row.target_environment_id.into(),
             target_server_id: row.target_server_id.map(Into::into),
             mode: word("mode", &row.mode)?,
-            options: row.options,
+            options: json("options", &row.options)?,
             status: word("status", &row.status)?,
             phase: row.phase,
             progress: row.progress,
@@ -97,9 +97,9 @@ impl TryFrom<restore_point::Model> for RestorePoint {
             completed_at: maybe_time("completed_at", row.completed_at)?,
             error_message: row.error_message,
             error_step: row.error_step,
-            findings: row.findings,
-            held: row.held,
-            report: row.report,
+            findings: json("findings", &row.findings)?,
+            held: maybe_json("held", row.held.as_deref())?,
+            report: maybe_json("report", row.report.as_deref())?,
             undo_until: maybe_time("undo_until", row.undo_until)?,
             created_at: time("created_at", row.created_at)?,
             created_by: row.created_by.map(Into::into),

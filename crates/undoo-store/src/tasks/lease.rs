@@ -13,7 +13,7 @@ use undoo_core::{Kind, Problem, Result, ServerId, TaskId, platform::TaskStatus};
 use crate::{
     Hint, Store, Tx,
     failure::{failure, misuse},
-    row::{micros, word},
+    row::{json_text, micros, storable, word},
     tables::task::{ActiveModel, Column, Entity},
 };
 
@@ -126,7 +126,7 @@ pub async fn heartbeat(store: &Store, lease: &Lease, length: Duration) -> Result
 pub async fn progress(store: &Store, lease: &Lease, progress: &Value) -> Result<()> {
     use crate::store::sealed::Connection as _;
     let further =
-        ActiveModel { progress: ActiveValue::Set(Some(progress.clone())), ..ActiveModel::default() };
+        ActiveModel { progress: ActiveValue::Set(Some(json_text(progress))), ..ActiveModel::default() };
     match under(lease, further).exec(store.writes()).await.map_err(failure)?.rows_affected {
         0 => Err(lost(lease)),
         _ => Ok(()),
@@ -150,8 +150,8 @@ pub async fn finish(
     }
     let finished = ActiveModel {
         status: ActiveValue::Set(status.to_string()),
-        result: ActiveValue::Set(result.cloned()),
-        error: ActiveValue::Set(error.map(str::to_owned)),
+        result: ActiveValue::Set(result.map(json_text)),
+        error: ActiveValue::Set(error.map(storable)),
         lease_until: ActiveValue::Set(None),
         finished_at: ActiveValue::Set(Some(micros(Timestamp::now()))),
         ..ActiveModel::default()

@@ -12,7 +12,7 @@ use super::Lease;
 use crate::{
     Connection, Tx,
     failure::failure,
-    row::{insert, micros},
+    row::{insert, json_text, micros},
     tables::step::{Column, Entity, Model},
 };
 
@@ -36,7 +36,7 @@ pub async fn log_append(tx: &Tx, lease: &Lease, step: &str, event: StepEvent, da
         sequence: last.flatten().unwrap_or(0) + 1,
         step: step.to_owned(),
         event: event.to_string(),
-        data: data.clone(),
+        data: json_text(data),
         epoch: lease.epoch,
         at: micros(Timestamp::now()),
     };

@@ -27,7 +27,7 @@ use crate::{
     Connection, Hint, Listed, Page, Tx,
     failure::failure,
     page::listed,
-    row::{insert_if_free, micros, word},
+    row::{insert_if_free, json_text, micros, word},
     tables::{
         environment,
         task::{ActiveModel, Column, Entity, Model},
@@ -99,7 +99,7 @@ pub async fn enqueue(tx: &Tx, new: &NewTask) -> Result<Task> {
         priority: new.priority,
         environment_id: new.environment_id.map(|id| id.uuid()),
         server_id: new.server_id.map(|id| id.uuid()),
-        payload: new.payload.clone(),
+        payload: json_text(&new.payload),
         attempts: 0,
         max_attempts: new.max_attempts,
         epoch: 0,
