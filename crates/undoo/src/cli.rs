@@ -362,7 +362,7 @@ pub struct CompressionArgs {
 impl CompressionArgs {
     /// Threads that compress.
     pub fn threads(&self) -> usize {
-        self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        self.jobs.unwrap_or_else(crate::work::backup::threads)
     }
 }
 

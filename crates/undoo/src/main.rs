@@ -1,6 +1,7 @@
 //! The binary: parses the command line, calls one command, turns its end into an exit code.
 
 mod agent;
+mod caller;
 mod cli;
 mod commands;
 mod direct;
@@ -9,10 +10,12 @@ mod hold;
 mod interrupt;
 mod mover;
 mod place;
+mod plane;
 mod relay;
 mod shell;
 mod signature;
 mod ui;
+mod work;
 
 use std::process::ExitCode;
 
