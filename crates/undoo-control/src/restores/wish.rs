@@ -173,6 +173,7 @@ impl RestoreWish {
                 (true, false) => SafetyBackup::Needed,
                 (true, true) => SafetyBackup::OrRawPair,
             },
+            final_backup: None,
         })
     }
 
@@ -236,6 +237,9 @@ pub(crate) struct Settled {
     pub auto_rollback: bool,
     pub undo_window_hours: u32,
     pub safety_backup: SafetyBackup,
+    /// The backup of the replaced pair as it was at the cutover, once it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_backup: Option<BackupId>,
 }
 
 /// What there is to say of a backup and a target by what is known of them; nothing of it stops a restore.

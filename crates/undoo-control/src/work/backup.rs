@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use undoo_core::{
-    BackupId, Kind, Problem, Result,
+    BackupId, Kind, Problem, RestoreId, Result,
     platform::{Backup, BackupStatus, Environment, EventKind},
 };
 use undoo_engine::order::Failure;
@@ -56,7 +56,7 @@ impl Step for Make {
         if backup.status == BackupStatus::Pending {
             begin(&self.held, backup.clone(), &environment).await?;
         }
-        let made = make(&self.held, &self.teller, self.id, &environment, signal).await?;
+        let made = make(&self.held, &self.teller, self.id, None, &environment, signal).await?;
         Ok(json!(made))
     }
 
@@ -119,11 +119,12 @@ pub(super) fn key(backup: &Backup, environment: &Environment) -> Result<String> 
     backup_key(&backup.organisation_id.to_string(), &backup.environment_id.to_string(), &name)
 }
 
-/// Has the data plane make a backup that has begun.
+/// Has the data plane make a backup that has begun: of what is live, or of the pair that a restore keeps.
 pub(super) async fn make(
     held: &Held,
     teller: &Arc<Teller>,
     id: BackupId,
+    kept: Option<RestoreId>,
     environment: &Environment,
     signal: &Signal,
 ) -> Result<MadeBackup, Failure> {
@@ -134,6 +135,7 @@ pub(super) async fn make(
         id,
         created_at: backup.created_at,
         at: location_of(environment)?,
+        kept,
         storage: StorageOrder(config.order.0),
         key,
         database_only: !backup.include_filestore,

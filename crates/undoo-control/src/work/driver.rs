@@ -129,29 +129,23 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
-    fn of(step: &dyn Step, failure: Failure) -> Self {
+    /// Of a step that failed, with what stood in its way.
+    pub(crate) fn of_failure(step: &str, phase: Option<String>, failure: &Failure) -> Self {
         let Failure { problem, findings } = failure;
         Self {
-            step: step.name().to_owned(),
-            phase: step.phase(),
+            step: step.to_owned(),
+            phase,
             kind: problem.kind,
             code: problem.code.to_owned(),
-            message: problem.message,
-            remedy: problem.remedy,
-            findings,
+            message: problem.message.clone(),
+            remedy: problem.remedy.clone(),
+            findings: findings.clone(),
         }
     }
 
-    fn plain(step: &str, problem: Problem) -> Self {
-        Self {
-            step: step.to_owned(),
-            phase: None,
-            kind: problem.kind,
-            code: problem.code.to_owned(),
-            message: problem.message,
-            remedy: problem.remedy,
-            findings: Vec::new(),
-        }
+    /// Of a problem.
+    pub(crate) fn plain(step: &str, problem: Problem) -> Self {
+        Self::of_failure(step, None, &problem.into())
     }
 
     fn cancelled(step: &str) -> Self {
@@ -319,7 +313,7 @@ impl Drive<'_> {
         if called_off && why == Some(Why::ShuttingDown) {
             return Ok(Way::Away);
         }
-        let cause = Cause::of(step, failure);
+        let cause = Cause::of_failure(step.name(), step.phase(), &failure);
         let data = serde_json::to_value(&cause).unwrap_or_else(|_| json!({}));
         self.held.append(step.name(), StepEvent::DoFailed, &data).await?;
         let end = if called_off { End::Cancelled(cause) } else { End::Failed(cause) };

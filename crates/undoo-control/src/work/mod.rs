@@ -6,6 +6,7 @@
 mod backup;
 mod delete_backup;
 mod driver;
+mod final_backup;
 mod held;
 mod progress;
 mod purge;
@@ -26,7 +27,6 @@ use undoo_core::{
     platform::{Task, TaskKind},
 };
 
-pub(crate) use self::purge::{Purgeable, purgeable};
 pub use self::worker::{Worker, WorkerSettings};
 use self::{driver::Workflow, held::Held};
 

@@ -251,7 +251,7 @@ impl SwapIn {
     /// Goes on where another worker was lost: as the target says.
     async fn take_up(&self, job: &RestoreJob, watch: &Watch, signal: &Signal) -> Result<Ended, Failure> {
         let Some(Listed { record, held, .. }) = self.0.standing().await? else {
-            return self.from_the_start(job, watch, signal).await;
+            return self.begin_again(job, watch, signal).await;
         };
         let ended = |over| Ended { over, held, findings: Vec::new() };
         match record.state {
@@ -265,18 +265,13 @@ impl SwapIn {
                     Side::Replaced => Err(swapped_back().into()),
                 }
             }
-            State::Staging | State::Staged => self.from_the_start(job, watch, signal).await,
+            State::Staging | State::Staged => self.begin_again(job, watch, signal).await,
             State::Purged => Err(half_way(self.0.id, &job.at, "its pairs were removed meanwhile").into()),
         }
     }
 
     /// Nothing was swapped. What the lost worker had staged, nobody holds any more.
-    async fn from_the_start(
-        &self,
-        job: &RestoreJob,
-        watch: &Watch,
-        signal: &Signal,
-    ) -> Result<Ended, Failure> {
+    async fn begin_again(&self, job: &RestoreJob, watch: &Watch, signal: &Signal) -> Result<Ended, Failure> {
         let staged = self.0.stage(job, watch).await?;
         if signal.why().is_some() {
             let message = "it was called off before its cutover";

@@ -50,7 +50,7 @@ impl Step for Safety {
             Some(backup) => backup,
             None => self.begin(point, &target).await?,
         };
-        let made = backup::make(&restoring.held, &self.1, backup.id, &target, signal).await;
+        let made = backup::make(&restoring.held, &self.1, backup.id, None, &target, signal).await;
         let failure = match made {
             Ok(made) => {
                 let tx = restoring.held.begin().await?;
@@ -119,15 +119,7 @@ impl Safety {
     async fn not_made(&self, backup: &Backup, failure: &Failure) -> Result<()> {
         let control = &self.0.held.control;
         remove_remains(control, backup.id).await;
-        let cause = Cause {
-            step: NAME.to_owned(),
-            phase: self.1.phase(),
-            kind: failure.problem.kind,
-            code: failure.problem.code.to_owned(),
-            message: failure.problem.message.clone(),
-            remedy: failure.problem.remedy.clone(),
-            findings: failure.findings.clone(),
-        };
+        let cause = Cause::of_failure(NAME, self.1.phase(), failure);
         let tx = self.0.held.begin().await?;
         backup::fail(control, &tx, backup.id, &cause).await?;
         tx.commit().await
@@ -162,13 +154,6 @@ fn refused(target: &Environment, failure: Failure) -> Failure {
 }
 
 fn of_restore(point: &RestorePoint) -> Cause {
-    Cause {
-        step: NAME.to_owned(),
-        phase: None,
-        kind: Kind::Cancelled,
-        code: "restore_ended".to_owned(),
-        message: format!("restore {} ended before it was complete", point.id),
-        remedy: String::new(),
-        findings: Vec::new(),
-    }
+    let message = format!("restore {} ended before it was complete", point.id);
+    Cause::plain(NAME, Problem::new(Kind::Cancelled, "restore_ended", message, ""))
 }
