@@ -1,0 +1,257 @@
+//! Environments, and the servers that they are on.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use undoo_core::{
+    EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId, UserId,
+    platform::{Environment, EnvironmentStatus, EnvironmentType, Server, ServerStatus},
+};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    bounds,
+    list::{PageNumber, PageSize},
+};
+
+/// One Odoo with its database and files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnvironmentResponse {
+    /// Its id.
+    pub id: EnvironmentId,
+    /// Whose it is.
+    pub organization_id: OrganisationId,
+    /// The project it belongs to.
+    pub project_id: ProjectId,
+    /// Its name, unique in the project.
+    pub name: String,
+    /// What it is for.
+    pub environment_type: EnvironmentType,
+    /// How it is.
+    pub status: EnvironmentStatus,
+    /// The server it is on.
+    pub server_id: Option<ServerId>,
+    /// Its Odoo container there.
+    pub container: Option<String>,
+    /// Its database.
+    pub database_name: Option<String>,
+    /// Version of its Odoo, such as `19.0`.
+    pub odoo_version: Option<String>,
+    /// Its Odoo's image.
+    pub odoo_image: Option<String>,
+    /// Version of its PostgreSQL.
+    pub postgres_version: Option<String>,
+    /// Where its users find it.
+    pub domain: Option<String>,
+    /// Cores that it may use.
+    pub cpu_cores: Option<i32>,
+    /// Memory that it may use, in MiB.
+    pub ram_mb: Option<i32>,
+    /// Disk that it may use, in GiB.
+    pub disk_gb: Option<i32>,
+    /// Storage that its backups go to; `null` for the organisation's default.
+    pub storage_id: Option<StorageId>,
+    /// When it was made.
+    pub create_date: Timestamp,
+    /// Who made it.
+    pub created_by: Option<UserId>,
+}
+
+impl From<Environment> for EnvironmentResponse {
+    fn from(environment: Environment) -> Self {
+        Self {
+            id: environment.id,
+            organization_id: environment.organisation_id,
+            project_id: environment.project_id,
+            name: environment.name,
+            environment_type: environment.environment_type,
+            status: environment.status,
+            server_id: environment.server_id,
+            container: environment.container,
+            database_name: environment.database_name,
+            odoo_version: environment.odoo_version,
+            odoo_image: environment.odoo_image,
+            postgres_version: environment.postgres_version,
+            domain: environment.domain,
+            cpu_cores: environment.cpu_cores,
+            ram_mb: environment.ram_mb,
+            disk_gb: environment.disk_gb,
+            storage_id: environment.storage_id,
+            create_date: environment.created_at,
+            created_by: environment.created_by,
+        }
+    }
+}
+
+/// Which of the environments that the caller may see.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EnvironmentQuery {
+    /// The organisation. It can be left out by who belongs to one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<OrganisationId>,
+    /// Those of one project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<ProjectId>,
+    /// The number of the page, from 1.
+    #[serde(default)]
+    #[param(value_type = u64, minimum = 1, default = 1)]
+    pub page: PageNumber,
+    /// How many items a page has.
+    #[serde(default)]
+    #[param(value_type = u64, minimum = 1, maximum = 100, default = 20)]
+    pub page_size: PageSize,
+}
+
+/// Adopting an Odoo that runs already: it becomes an environment, and nothing in it is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptRequest {
+    /// The project that it will belong to.
+    pub project_id: ProjectId,
+    /// Its name, unique in the project.
+    #[serde(deserialize_with = "bounds::name")]
+    #[schema(value_type = bounds::Name, example = "Production")]
+    pub name: String,
+    /// What it is for.
+    pub environment_type: EnvironmentType,
+    /// The server it is on.
+    pub server_id: ServerId,
+    /// Its Odoo container there, as `GET /api/v1/servers/{id}/containers` names it.
+    #[schema(min_length = 1, max_length = 255, example = "acme_odoo")]
+    pub container: String,
+    /// Its database. It can be left out where that Odoo has but one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 63, example = "acme")]
+    pub database_name: Option<String>,
+    /// Where its users find it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 253, example = "odoo.example.com")]
+    pub domain: Option<String>,
+    /// Storage that its backups are to go to. The organisation's default without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_id: Option<StorageId>,
+}
+
+/// Changes to an environment. What is left out stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentPatch {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::some_name")]
+    #[schema(value_type = Option<bounds::Name>)]
+    pub name: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_type: Option<EnvironmentType>,
+    /// Where its users find it; `null` for nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present")]
+    #[schema(value_type = Option<String>, max_length = 253)]
+    pub domain: Option<Option<String>>,
+    /// Cores that it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub cpu_cores: Option<i32>,
+    /// Memory that it may use, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub ram_mb: Option<i32>,
+    /// Disk that it may use, in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub disk_gb: Option<i32>,
+    /// Storage that its backups go to; `null` for the organisation's default.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present")]
+    #[schema(value_type = Option<StorageId>)]
+    pub storage_id: Option<Option<StorageId>>,
+}
+
+/// A server with a Docker Engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerResponse {
+    /// Its id.
+    pub id: ServerId,
+    /// Whose it is.
+    pub organization_id: OrganisationId,
+    /// Its name.
+    pub name: String,
+    /// Where it is; `null` for the machine that the worker runs on.
+    pub ip_address: Option<String>,
+    /// Its cores.
+    pub cpu_cores: Option<i32>,
+    /// Its memory, in GiB.
+    pub memory_gb: Option<i32>,
+    /// Its disk, in GiB.
+    pub disk_gb: Option<i32>,
+    /// How it was when it was last looked at.
+    pub status: ServerStatus,
+    /// Restores and backups that may run on it side by side.
+    pub task_limit: i32,
+    /// When it was added.
+    pub create_date: Timestamp,
+}
+
+impl From<Server> for ServerResponse {
+    fn from(server: Server) -> Self {
+        Self {
+            id: server.id,
+            organization_id: server.organisation_id,
+            name: server.name,
+            ip_address: server.ip_address,
+            cpu_cores: server.cpu_cores,
+            memory_gb: server.memory_gb,
+            disk_gb: server.disk_gb,
+            status: server.status,
+            task_limit: server.task_limit,
+            create_date: server.created_at,
+        }
+    }
+}
+
+/// What belongs to one organisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct OrganizationQuery {
+    /// The organisation.
+    pub organization_id: OrganisationId,
+    /// The number of the page, from 1.
+    #[serde(default)]
+    #[param(value_type = u64, minimum = 1, default = 1)]
+    pub page: PageNumber,
+    /// How many items a page has.
+    #[serde(default)]
+    #[param(value_type = u64, minimum = 1, maximum = 100, default = 20)]
+    pub page_size: PageSize,
+}
+
+/// An Odoo container that was found on a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FoundOdoo {
+    /// Its container's name.
+    pub container: String,
+    /// Its image.
+    pub image: String,
+    /// Its databases: the one that it is pinned to, or all that its role owns.
+    pub databases: Vec<String>,
+    /// Its version, such as `19.0`.
+    pub odoo_version: Option<String>,
+    /// Version of its PostgreSQL.
+    pub postgres_version: Option<String>,
+    /// The container of its PostgreSQL, where that is on the same Docker Engine.
+    pub database_container: Option<String>,
+    /// Where its files are, inside its container.
+    pub filestore: String,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// What to look for in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct InspectQuery {
+    /// The database, where that Odoo has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+}
