@@ -119,6 +119,8 @@ pub struct BackupJob {
     pub created_at: Timestamp,
     /// What is backed up.
     pub at: Location,
+    /// The restore whose kept pair is backed up; `None` for the live one.
+    pub kept: Option<RestoreId>,
     /// Where it goes.
     pub storage: StorageOrder,
     /// What it becomes there.
@@ -155,7 +157,7 @@ pub trait Plane: Send + Sync {
     /// Odoo containers there are.
     async fn discover(&self) -> Result<Vec<FoundOdoo>>;
 
-    /// Looks at one.
+    /// Looks at one. A database that is named is taken at its word: it may still have to be made.
     async fn inspect(&self, at: &Location) -> Result<FoundOdoo>;
 
     /// What a restore would do; touches nothing. The answer is the engine's plan, with every finding.
@@ -173,7 +175,8 @@ pub trait Plane: Send + Sync {
         watch: &Watch,
     ) -> Result<CutOver, Failure>;
 
-    /// What the target says of a restore; `None` if it knows nothing of it.
+    /// What the target says of a restore; `None` if it knows nothing of it. A cutover of it that is under way is
+    /// waited for.
     async fn standing(&self, at: &Location, id: RestoreId) -> Result<Option<Listed>>;
 
     /// Takes a staged pair back, and whatever else is left of a restore that is not live.

@@ -28,6 +28,8 @@ pub enum Member {
     Database,
     /// The filestore, as a `.tar.gz`.
     Filestore,
+    /// The whole object, as it lies in its storage.
+    Zip,
 }
 
 /// What a link leads to, and until when.

@@ -20,6 +20,7 @@ pub mod order;
 pub mod orders;
 pub mod outgoing;
 pub mod pairs;
+pub mod part;
 pub mod pg;
 pub mod preflight;
 pub mod properties;

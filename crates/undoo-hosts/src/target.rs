@@ -25,7 +25,7 @@ pub use crate::archive::Owner;
 pub use conf::{ConfFile, OdooConf};
 pub use database::DatabaseContainer;
 pub(crate) use database::all_containers;
-pub use find::compose_project;
+pub use find::{compose_project, odoo_containers};
 pub use origin::image_digest;
 
 use crate::{

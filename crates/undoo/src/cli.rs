@@ -1,10 +1,13 @@
 //! The command line as people type it. Its help text is its manual.
 
+mod platform;
 pub mod remote;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use platform::{KeysCommand, PlatformCommand, Serve, SettingsArgs, Worker};
 
 /// Restores Odoo instances from backups: beside the live one, proven, swapped in, and undone if wrong.
 #[derive(Debug, Parser)]
@@ -67,6 +70,9 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// The platform.
+    #[command(flatten)]
+    Platform(PlatformCommand),
     /// Carry out one order given as JSON on standard input. Started by undoo itself, in a container.
     #[command(hide = true)]
     Mover,
@@ -395,7 +401,7 @@ pub struct CompressionArgs {
 impl CompressionArgs {
     /// Threads that compress.
     pub fn threads(&self) -> usize {
-        self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from).min(8))
+        self.jobs.unwrap_or_else(crate::work::backup::threads)
     }
 }
 

@@ -17,14 +17,7 @@ use undoo_engine::{
     swap::{Services, Swap},
 };
 
-use crate::{
-    cli::TargetArgs,
-    hold::Hold,
-    interrupt::{cancelled, interrupted},
-    place::Cutover,
-    shell,
-    ui::Ui,
-};
+use crate::{caller::Caller, cli::TargetArgs, hold::Hold, interrupt::cancelled, place::Cutover, shell};
 
 /// A database server and a directory.
 pub struct DirectPlace {
@@ -123,15 +116,15 @@ impl DirectPlace {
         Ok(())
     }
 
-    /// Has an order carried out. Ctrl-C cancels it.
+    /// Has an order carried out. The stop of its caller cancels it.
     ///
     /// # Errors
     /// Those of the order.
-    pub async fn order(&self, order: Order, ui: &Ui) -> Result<Value, Failure> {
+    pub async fn order(&self, order: Order, caller: Caller<'_>) -> Result<Value, Failure> {
         let mut session = self.session.lock().await;
         tokio::select! {
-            outcome = session.carry_out(order, ui) => outcome,
-            () = interrupted() => {
+            outcome = session.carry_out(order, caller.audience) => outcome,
+            () = caller.stop.asked() => {
                 session.end().await;
                 Err(cancelled().into())
             }
@@ -163,7 +156,7 @@ impl DirectPlace {
     ///
     /// # Errors
     /// Those of [`Swap::make_live`]; `Stuck` when it was left by a second Ctrl-C.
-    pub async fn cut_over(&self, cutover: Cutover, ui: &Ui) -> Result<Record> {
+    pub async fn cut_over(&self, cutover: Cutover, caller: Caller<'_>) -> Result<Record> {
         let locked = match self.session.lock().await.take_lock() {
             Some(locked) if locked.holds(&self.target).await => locked,
             _ => Locked::take(&self.target, Work::Cutover(cutover.id)).await?,
@@ -182,10 +175,10 @@ impl DirectPlace {
             target: &self.target,
             home: &home,
             services: &self.services,
-            audience: ui,
+            audience: caller.audience,
             auto_rollback: cutover.auto_rollback,
             checkpoint: &|step, done| {
-                hold.checkpoint(step, done, ui);
+                hold.checkpoint(step, done, caller.audience);
                 Ok(())
             },
         };
@@ -193,11 +186,11 @@ impl DirectPlace {
             let mut swapping = std::pin::pin!(swap.make_live(&locked, &mut record, cutover.to));
             tokio::select! {
                 outcome = &mut swapping => outcome,
-                () = interrupted() => {
-                    ui.say("The cutover has begun and goes on to its end; Ctrl-C once more leaves it as it is.");
+                () = caller.stop.asked() => {
+                    caller.say("The cutover has begun and goes on to its end; Ctrl-C once more leaves it as it is.");
                     tokio::select! {
                         outcome = &mut swapping => outcome,
-                        () = interrupted() => Err(left(&self.target.name)),
+                        () = caller.stop.asked() => Err(left(&self.target.name)),
                     }
                 }
             }

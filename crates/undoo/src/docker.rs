@@ -1,6 +1,7 @@
 //! A target in Docker: orders run in mover containers, the proof in a throw-away Odoo, the cutover in a
 //! detached agent.
 
+mod attempt;
 mod environment;
 mod movers;
 
@@ -18,14 +19,16 @@ use undoo_core::{Kind, Problem, RestoreId, Result, Side, pair};
 use undoo_engine::{
     health::{Answered, Patience},
     home::Home,
-    order::{Answer, Audience, Failure, Target},
+    order::{Answer, Failure, Target},
     orders::Order,
     pg::{DatabaseAccess, Tls},
     record::Record,
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels, agent as agents, binary,
+    Docker, DockerEndpoint, Labels,
+    agent::{self as agents, Agent},
+    binary,
     cleanup::{self, LeftoverKind},
     mover::{ContainerEnd, MoverSpec, last_lines},
     odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
@@ -36,12 +39,12 @@ use undoo_storage::StorageOrder;
 
 use crate::{
     agent::{AgentEnd, AgentOrder},
+    caller::Caller,
     cli::TargetArgs,
     hold::Hold,
-    interrupt::interrupted,
     place::Cutover,
-    ui::Ui,
 };
+pub use attempt::Attempt;
 use movers::Open;
 
 /// Memory that a mover may use. It needs far less; the page cache of what it writes counts too.
@@ -69,24 +72,23 @@ pub struct DockerPlace {
 }
 
 impl DockerPlace {
-    /// Adopts the Odoo that `name` says: `docker:CONTAINER` or `compose:PROJECT`.
+    /// The Odoo that `name` says, and the database that is meant.
+    ///
+    /// # Errors
+    /// As [`DockerPlace::adopt`], and where no database can be told.
+    pub async fn find(name: &str, args: &TargetArgs, caller: Caller<'_>) -> Result<Self> {
+        let mut place = Self::adopt(name).await?;
+        place.target.database = place.database(args, caller).await?;
+        Ok(place)
+    }
+
+    /// Adopts the Odoo that `name` says: `docker:CONTAINER` or `compose:PROJECT`. No database is meant yet.
     ///
     /// # Errors
     /// When there is none, or what a restore needs of it cannot be found.
-    pub async fn find(name: &str, args: &TargetArgs) -> Result<Self> {
+    pub async fn adopt(name: &str) -> Result<Self> {
         let docker = Docker::connect(DockerEndpoint::Local).await?;
-        let odoo = match name.split_once(':') {
-            Some(("docker", container)) => target::inspect_odoo(&docker, container).await?,
-            Some(("compose", project)) => target::compose_project(&docker, project).await?,
-            _ => {
-                return Err(Problem::new(
-                    Kind::Invalid,
-                    "target",
-                    format!("\"{name}\" names no target"),
-                    "write docker:CONTAINER or compose:PROJECT, or use --database-url with --filestore",
-                ));
-            }
-        };
+        let odoo = odoo_named(&docker, name).await?;
         let image =
             odoo.database_container.as_ref().map_or_else(|| odoo.image_id.clone(), |db| db.image_id.clone());
         let program = std::env::current_exe().map_err(|error| {
@@ -95,10 +97,7 @@ impl DockerPlace {
         })?;
         let binary = binary::ensure_binary(&docker, &program, &image).await?;
         let target = describe(name, &odoo)?;
-        let mut place =
-            Self { docker, odoo, target, binary, image, open: Mutex::default(), stopped: Mutex::default() };
-        place.target.database = place.database(args).await?;
-        Ok(place)
+        Ok(Self { docker, odoo, target, binary, image, open: Mutex::default(), stopped: Mutex::default() })
     }
 
     /// The target.
@@ -107,16 +106,11 @@ impl DockerPlace {
     }
 
     /// The database that is meant: the one named, Odoo's only one, or the only one that its role owns.
-    async fn database(&self, args: &TargetArgs) -> Result<String> {
+    async fn database(&self, args: &TargetArgs, caller: Caller<'_>) -> Result<String> {
         if let Some(name) = &args.database {
             return Ok(name.clone());
         }
-        if let [name] = self.odoo.conf.db_name.as_slice() {
-            return Ok(name.clone());
-        }
-        let order = Order::Databases { target: self.target.clone() };
-        let value = self.order(order, &Ui::quiet()).await.map_err(|failure| failure.problem)?;
-        let names: Vec<String> = serde_json::from_value(value).unwrap_or_default();
+        let names = self.databases(caller).await?;
         match names.as_slice() {
             [name] => Ok(name.clone()),
             [] => Err(Problem::new(
@@ -134,13 +128,26 @@ impl DockerPlace {
         }
     }
 
+    /// The one database that Odoo is pinned to, or all that its role owns.
+    ///
+    /// # Errors
+    /// Those of asking the server.
+    pub async fn databases(&self, caller: Caller<'_>) -> Result<Vec<String>> {
+        if let [name] = self.odoo.conf.db_name.as_slice() {
+            return Ok(vec![name.clone()]);
+        }
+        let order = Order::Databases { target: self.target.clone() };
+        let names = self.order(order, caller.quietly()).await.map_err(|failure| failure.problem)?;
+        Ok(serde_json::from_value(names).unwrap_or_default())
+    }
+
     /// Stops Odoo and what holds sessions or files, for a restore that makes room first.
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn stop(&self) -> Result<()> {
+    pub async fn stop(&self, caller: Caller<'_>) -> Result<()> {
         let mut all = vec![self.odoo.id.clone()];
-        all.extend(self.holders().await?.into_iter().map(|holder| holder.id));
+        all.extend(self.holders(caller).await?.into_iter().map(|holder| holder.id));
         // Noted before: one that does not stop may leave others stopped.
         self.stopped.lock().await.clone_from(&all);
         service::stop(&self.docker, &all, Duration::from_secs(30)).await
@@ -169,12 +176,13 @@ impl DockerPlace {
         Ok(tasks)
     }
 
-    /// Removes what a restore that is no more has left; a cutover that is under way stays.
+    /// Removes what a restore that is no more has left; a cutover that is under way stays. Answers whether
+    /// there was anything.
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn remove_of(&self, task: &str) -> Result<()> {
-        cleanup::remove(&self.docker, task, u64::MAX).await.map(|_| ())
+    pub async fn remove_of(&self, task: &str) -> Result<bool> {
+        cleanup::remove(&self.docker, task, u64::MAX).await.map(|removed| !removed.is_empty())
     }
 
     /// Removes movers on this Odoo that ended a while ago: their commands died before they could.
@@ -249,7 +257,7 @@ impl DockerPlace {
     ///
     /// # Errors
     /// `NotProven` with the end of Odoo's log.
-    pub async fn neutralize(&self, work: &Assignment) -> Result<()> {
+    pub async fn neutralize(&self, work: &Assignment, caller: Caller<'_>) -> Result<()> {
         let network = self.network_for_proof(&work.id).await?;
         let staged = pair::parked_database(&work.id, Side::Restored);
         let run = self.proof_run(work, staged, network.name().to_owned())?;
@@ -259,7 +267,7 @@ impl DockerPlace {
             let mut once = std::pin::pin!(once);
             tokio::select! {
                 end = &mut once => end,
-                () = interrupted() => {
+                () = caller.stop.asked() => {
                     cancel.cancel();
                     once.await
                 }
@@ -295,9 +303,9 @@ impl DockerPlace {
     ///
     /// # Errors
     /// `NotProven` with the end of Odoo's log.
-    pub async fn prove(&self, work: &Assignment, ui: &Ui) -> Result<Answered, Failure> {
+    pub async fn prove(&self, work: &Assignment, caller: Caller<'_>) -> Result<Answered, Failure> {
         // Of the first press, too, that somebody else hears while the network is made.
-        let interrupt = interrupted();
+        let interrupt = caller.stop.asked();
         let network = self.network_for_proof(&work.id).await?;
         let clone = pair::proof_database(&work.id);
         let run = self.proof_run(work, clone.clone(), network.name().to_owned())?;
@@ -317,7 +325,7 @@ impl DockerPlace {
                 () = interrupt => {}
             }
         };
-        let probed = self.order_to(&spec, &order, ui, stop).await;
+        let probed = self.order_to(&spec, &order, caller.audience, stop).await;
         // Why Odoo gave up says more than that its page did not come.
         let outcome = match hopeless {
             Some(problem) => Err(problem.into()),
@@ -347,9 +355,10 @@ impl DockerPlace {
     /// # Errors
     /// Those of the cutover. When following breaks off, the agent goes on; `Cancelled` with code
     /// `cutover_goes_on` when that was by Ctrl-C.
-    pub async fn cut_over(&self, cutover: Cutover, ui: &Ui) -> Result<Record, Failure> {
+    pub async fn cut_over(&self, cutover: Cutover, caller: Caller<'_>) -> Result<Record, Failure> {
         let handed_over = self.is_kept(&cutover.id.to_string()).await;
-        let mut holders: Vec<String> = self.holders().await?.into_iter().map(|holder| holder.id).collect();
+        let mut holders: Vec<String> =
+            self.holders(caller).await?.into_iter().map(|holder| holder.id).collect();
         // What was stopped to make room has to be started, too.
         holders.extend(self.stopped.lock().await.iter().filter(|id| **id != self.odoo.id).cloned());
         let order = AgentOrder {
@@ -368,7 +377,7 @@ impl DockerPlace {
         let hand_over = async {
             if handed_over {
                 let order = Order::HandOver { target: self.target.clone(), id: cutover.id };
-                let handed = self.order_until(order, &Ui::quiet(), ended.cancelled()).await;
+                let handed = self.order_until(order, caller.quietly().audience, ended.cancelled()).await;
                 // The agent says what came of it.
                 if let Err(failure) = handed {
                     tracing::debug!(error = %failure.problem, "the lock was not handed over");
@@ -376,7 +385,7 @@ impl DockerPlace {
             }
         };
         let follow = async {
-            let value = self.follow_agent(&order, ui).await;
+            let value = self.follow_agent(&order, caller).await;
             // An agent that goes on still needs the lock.
             if !matches!(&value, Err(failure) if failure.problem.code == CUTOVER_GOES_ON) {
                 ended.cancel();
@@ -392,7 +401,7 @@ impl DockerPlace {
     }
 
     /// Starts an agent and follows it to its end.
-    async fn follow_agent(&self, order: &AgentOrder, ui: &Ui) -> AgentEnd {
+    async fn follow_agent(&self, order: &AgentOrder, caller: Caller<'_>) -> AgentEnd {
         for dead in agents::find_agents_on(&self.docker, &self.odoo.name).await? {
             if !dead.running {
                 agents::remove(&self.docker, &dead.id).await?;
@@ -406,15 +415,20 @@ impl DockerPlace {
         }
         let spec = self.spec(&order.id.to_string(), &["cutover-agent"]);
         let agent = agents::start(&self.docker, &spec, &self.binary, &written(order)?).await?;
+        self.listen_to(&agent, caller).await
+    }
+
+    /// Follows an agent to its end and removes it.
+    async fn listen_to(&self, agent: &Agent, caller: Caller<'_>) -> AgentEnd {
         let mut outcome: Option<AgentEnd> = None;
         let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
             Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => outcome = answer.outcome(),
-            Ok(answer) => ui.tell(answer),
+            Ok(answer) => caller.audience.tell(answer),
             Err(_) => tracing::warn!(line, "an agent said something that is no answer"),
         };
         let end = tokio::select! {
             end = agents::follow(&self.docker, &agent.id, listen) => end?,
-            () = interrupted() => return Err(goes_on(&agent.name, &self.target.name).into()),
+            () = caller.stop.asked() => return Err(goes_on(&agent.name, &self.target.name).into()),
         };
         agents::remove(&self.docker, &agent.id).await?;
         outcome.unwrap_or_else(|| Err(agent_died(&end, &self.target.name).into()))
@@ -425,9 +439,9 @@ impl DockerPlace {
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn holders(&self) -> Result<Vec<Holder>> {
+    pub async fn holders(&self, caller: Caller<'_>) -> Result<Vec<Holder>> {
         let order = Order::Sessions { target: self.target.clone() };
-        let sessions = self.order(order, &Ui::quiet()).await.map_err(|failure| failure.problem)?;
+        let sessions = self.order(order, caller.quietly()).await.map_err(|failure| failure.problem)?;
         let addresses: Vec<IpAddr> = serde_json::from_value(sessions).unwrap_or_default();
         let mut found = service::containers_holding_filestore(&self.docker, &self.odoo).await?;
         found.extend(service::containers_by_ip(&self.docker, &addresses).await?.into_values());
@@ -438,6 +452,23 @@ impl DockerPlace {
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
+    }
+}
+
+/// The Odoo that `name` says, `docker:CONTAINER` or `compose:PROJECT`, by looking.
+///
+/// # Errors
+/// When there is none.
+pub async fn odoo_named(docker: &Docker, name: &str) -> Result<OdooContainer> {
+    match name.split_once(':') {
+        Some(("docker", container)) => target::inspect_odoo(docker, container).await,
+        Some(("compose", project)) => target::compose_project(docker, project).await,
+        _ => Err(Problem::new(
+            Kind::Invalid,
+            "target",
+            format!("\"{name}\" names no target"),
+            "write docker:CONTAINER or compose:PROJECT, or use --database-url with --filestore",
+        )),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The binary: parses the command line, calls one command, turns its end into an exit code.
 
 mod agent;
+mod caller;
 mod cli;
 mod commands;
 mod direct;
@@ -9,11 +10,14 @@ mod hold;
 mod interrupt;
 mod mover;
 mod place;
+mod plane;
+mod platform;
 mod relay;
 mod remote;
 mod shell;
 mod signature;
 mod ui;
+mod work;
 
 use std::process::ExitCode;
 
@@ -31,13 +35,14 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     // Two TLS providers are linked in; the choice is made once, before anything connects.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("UNDOO_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
+    // The platform's log is a setting.
+    if !matches!(cli.command, Command::Platform(_)) {
+        platform::of_command();
+    }
     match cli.command {
         Command::Mover => mover::run().await,
         Command::CutoverAgent => agent::run().await,
+        Command::Platform(command) => end(&Ui::new(false), platform::run(command).await),
         command => {
             let ui = Ui::new(wants_json(&command));
             end(&ui, commands::run(command, &ui).await)
@@ -61,7 +66,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Prune(prune) => prune.json,
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         // Its report is the one document, also when a step failed.
-        Command::Storage(_) | Command::Completions { .. } => false,
+        Command::Storage(_) | Command::Completions { .. } | Command::Platform(_) => false,
         Command::Mover | Command::CutoverAgent => true,
     }
 }

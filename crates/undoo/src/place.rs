@@ -15,7 +15,7 @@ use undoo_engine::{
     restore::Assignment,
 };
 
-use crate::{cli::TargetArgs, direct::DirectPlace, docker::DockerPlace, ui::Ui};
+use crate::{caller::Caller, cli::TargetArgs, direct::DirectPlace, docker::DockerPlace};
 
 /// Where a command works.
 pub enum Place {
@@ -43,9 +43,11 @@ impl Place {
     ///
     /// # Errors
     /// When it does not exist, or cannot be looked at.
-    pub async fn find(name: Option<&str>, args: &TargetArgs) -> Result<Self> {
+    pub async fn find(name: Option<&str>, args: &TargetArgs, caller: Caller<'_>) -> Result<Self> {
         match name {
-            Some(name) => DockerPlace::find(name, args).await.map(|place| Self::Docker(Box::new(place))),
+            Some(name) => {
+                DockerPlace::find(name, args, caller).await.map(|place| Self::Docker(Box::new(place)))
+            }
             None => DirectPlace::find(args).map(|place| Self::Direct(Box::new(place))),
         }
     }
@@ -74,10 +76,14 @@ impl Place {
     ///
     /// # Errors
     /// Those of the order, and of getting it done.
-    pub async fn order<T: serde::de::DeserializeOwned>(&self, order: Order, ui: &Ui) -> Result<T, Failure> {
+    pub async fn order<T: serde::de::DeserializeOwned>(
+        &self,
+        order: Order,
+        caller: Caller<'_>,
+    ) -> Result<T, Failure> {
         let value: Value = match self {
-            Self::Docker(place) => place.order(order, ui).await?,
-            Self::Direct(place) => place.order(order, ui).await?,
+            Self::Docker(place) => place.order(order, caller).await?,
+            Self::Direct(place) => place.order(order, caller).await?,
         };
         serde_json::from_value(value).map_err(|error| {
             Problem::new(
@@ -100,9 +106,9 @@ impl Place {
     ///
     /// # Errors
     /// `NotProven` with the end of Odoo's log.
-    pub async fn neutralize(&self, work: &Assignment) -> Result<()> {
+    pub async fn neutralize(&self, work: &Assignment, caller: Caller<'_>) -> Result<()> {
         match self {
-            Self::Docker(place) => place.neutralize(work).await,
+            Self::Docker(place) => place.neutralize(work, caller).await,
             Self::Direct(_) => Err(no_odoo()),
         }
     }
@@ -111,9 +117,9 @@ impl Place {
     ///
     /// # Errors
     /// `NotProven` with the end of Odoo's log.
-    pub async fn prove(&self, work: &Assignment, ui: &Ui) -> Result<Answered, Failure> {
+    pub async fn prove(&self, work: &Assignment, caller: Caller<'_>) -> Result<Answered, Failure> {
         match self {
-            Self::Docker(place) => place.prove(work, ui).await,
+            Self::Docker(place) => place.prove(work, caller).await,
             Self::Direct(_) => Err(no_odoo().into()),
         }
     }
@@ -123,7 +129,7 @@ impl Place {
     ///
     /// # Errors
     /// Those of Docker and of the target.
-    pub async fn dead(&self) -> Result<Vec<String>, Failure> {
+    pub async fn dead(&self, caller: Caller<'_>) -> Result<Vec<String>, Failure> {
         let Self::Docker(place) = self else { return Ok(Vec::new()) };
         let tasks = place.tasks().await?;
         // What only looks has no record and is gone in a moment.
@@ -131,7 +137,7 @@ impl Place {
             return Ok(Vec::new());
         }
         let order = Order::List { target: self.target().clone() };
-        let listed: Vec<Listed> = self.order(order, &Ui::quiet()).await?;
+        let listed: Vec<Listed> = self.order(order, caller.quietly()).await?;
         let known = listed.iter().map(|listed| listed.record.id.to_string());
         Ok(known.filter(|id| tasks.contains(id)).collect())
     }
@@ -143,7 +149,7 @@ impl Place {
     pub async fn bury(&self, dead: &[String]) -> Result<()> {
         let Self::Docker(place) = self else { return Ok(()) };
         for task in dead {
-            place.remove_of(task).await?;
+            let _: bool = place.remove_of(task).await?;
         }
         place.remove_old_binaries().await
     }
@@ -152,9 +158,9 @@ impl Place {
     ///
     /// # Errors
     /// Those of Docker or of the stop command.
-    pub async fn stop(&self) -> Result<()> {
+    pub async fn stop(&self, caller: Caller<'_>) -> Result<()> {
         match self {
-            Self::Docker(place) => place.stop().await,
+            Self::Docker(place) => place.stop(caller).await,
             Self::Direct(place) => place.stop().await,
         }
     }
@@ -222,9 +228,11 @@ impl Place {
     ///
     /// # Errors
     /// Those of Docker.
-    pub async fn holders(&self) -> Result<Vec<String>> {
+    pub async fn holders(&self, caller: Caller<'_>) -> Result<Vec<String>> {
         match self {
-            Self::Docker(place) => Ok(place.holders().await?.into_iter().map(|holder| holder.name).collect()),
+            Self::Docker(place) => {
+                Ok(place.holders(caller).await?.into_iter().map(|holder| holder.name).collect())
+            }
             Self::Direct(_) => Ok(Vec::new()),
         }
     }
@@ -233,10 +241,10 @@ impl Place {
     ///
     /// # Errors
     /// Those of [`undoo_engine::swap::Swap::make_live`].
-    pub async fn cut_over(&self, cutover: Cutover, ui: &Ui) -> Result<Record, Failure> {
+    pub async fn cut_over(&self, cutover: Cutover, caller: Caller<'_>) -> Result<Record, Failure> {
         match self {
-            Self::Docker(place) => place.cut_over(cutover, ui).await,
-            Self::Direct(place) => Ok(place.cut_over(cutover, ui).await?),
+            Self::Docker(place) => place.cut_over(cutover, caller).await,
+            Self::Direct(place) => Ok(place.cut_over(cutover, caller).await?),
         }
     }
 }

@@ -18,8 +18,6 @@ pub enum Ui {
     Terminal(Mutex<Option<(Phase, ProgressBar)>>),
     /// A line for each phase on standard error.
     Plain(Mutex<Option<Phase>>),
-    /// Nothing: for orders that only ask.
-    Quiet,
 }
 
 impl Ui {
@@ -32,11 +30,6 @@ impl Ui {
         } else {
             Self::Plain(Mutex::new(None))
         }
-    }
-
-    /// Shows nothing.
-    pub fn quiet() -> Self {
-        Self::Quiet
     }
 
     /// Whether a program reads the output.
@@ -56,7 +49,6 @@ impl Ui {
                 }
             }
             Self::Plain(_) => complain(line),
-            Self::Quiet => {}
         }
     }
 
@@ -84,7 +76,7 @@ impl Ui {
 
     fn phase(&self, next: Phase) {
         match self {
-            Self::Json | Self::Quiet => {}
+            Self::Json => {}
             Self::Terminal(bar) => {
                 let mut shown = bar.lock().unwrap_or_else(PoisonError::into_inner);
                 if shown.as_ref().is_some_and(|(phase, _)| *phase == next) {

@@ -21,6 +21,7 @@ mod layouts;
 mod memory;
 mod ours;
 mod outgoing;
+mod platform;
 mod recover;
 mod refusals;
 mod storage;

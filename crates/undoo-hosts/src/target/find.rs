@@ -1,13 +1,43 @@
-//! The Odoo container of a Docker Compose project.
+//! Odoo containers: all that there are, and the one of a Docker Compose project.
 
-use bollard::query_parameters::ListContainersOptionsBuilder;
+use bollard::{models::ContainerInspectResponse, query_parameters::ListContainersOptionsBuilder};
 use undoo_core::{Kind, Problem, Result};
 
-use super::{EnvMap, OdooContainer, command::CommandLine, inspect, inspect_odoo, name};
+use super::{EnvMap, OdooContainer, all_containers, command::CommandLine, inspect, inspect_odoo, name};
 use crate::{
     docker::{Docker, problem},
-    labels::label_filter,
+    labels::{LABEL_ROLE, label_filter},
 };
+
+/// Names of the containers that run Odoo, or would if they were started; our own are left out.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn odoo_containers(docker: &Docker) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for id in all_containers(docker).await? {
+        let found = match inspect(docker, &id).await {
+            Err(gone) if gone.kind == Kind::Missing => continue,
+            found => found?,
+        };
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        if is_odoo(&found) && !labels.is_some_and(|labels| labels.contains_key(LABEL_ROLE)) {
+            names.push(name(&found));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn is_odoo(found: &ContainerInspectResponse) -> bool {
+    let config = found.config.clone().unwrap_or_default();
+    let env = EnvMap::parse(config.env.as_ref());
+    let command = CommandLine::parse(
+        config.entrypoint.as_deref().unwrap_or_default(),
+        config.cmd.as_deref().unwrap_or_default(),
+    );
+    command.names_odoo || env.get("ODOO_RC").is_some() || env.get("ODOO_VERSION").is_some()
+}
 
 /// Finds the one Odoo container of a compose project and inspects it.
 ///
@@ -35,12 +65,7 @@ pub async fn compose_project(docker: &Docker, project: &str) -> Result<OdooConta
             continue;
         }
         all.push(name(&found));
-        let env = EnvMap::parse(config.env.as_ref());
-        let command = CommandLine::parse(
-            config.entrypoint.as_deref().unwrap_or_default(),
-            config.cmd.as_deref().unwrap_or_default(),
-        );
-        if command.names_odoo || env.get("ODOO_RC").is_some() || env.get("ODOO_VERSION").is_some() {
+        if is_odoo(&found) {
             odoos.push((name(&found), id));
         }
     }

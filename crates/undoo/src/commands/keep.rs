@@ -10,14 +10,16 @@ use undoo_engine::{
 
 use super::print_json;
 use crate::{
+    caller::Caller,
     cli::{OnTarget, Purge},
     place::Place,
     ui::Ui,
 };
 
 pub(super) async fn list(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure> {
-    let place = Place::find(arguments.target.as_deref(), &arguments.place).await?;
-    let listed: Vec<Listed> = place.order(Order::List { target: place.target().clone() }, ui).await?;
+    let caller = Caller::at(ui);
+    let place = Place::find(arguments.target.as_deref(), &arguments.place, caller).await?;
+    let listed: Vec<Listed> = place.order(Order::List { target: place.target().clone() }, caller).await?;
     ui.settle();
     if arguments.json {
         return print_json(&listed);
@@ -59,9 +61,10 @@ fn state(state: State) -> String {
 }
 
 pub(super) async fn release(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure> {
-    let place = Place::find(arguments.target.as_deref(), &arguments.place).await?;
+    let caller = Caller::at(ui);
+    let place = Place::find(arguments.target.as_deref(), &arguments.place, caller).await?;
     let released: serde_json::Value =
-        place.order(Order::Release { target: place.target().clone() }, ui).await?;
+        place.order(Order::Release { target: place.target().clone() }, caller).await?;
     ui.settle();
     if arguments.json {
         return print_json(&released);
@@ -83,11 +86,12 @@ pub(super) fn restore_id(text: &str) -> Result<RestoreId, Problem> {
 }
 
 pub(super) async fn purge(arguments: &Purge, ui: &Ui) -> Result<(), Failure> {
+    let caller = Caller::at(ui);
     let on = &arguments.on;
     let id = arguments.restore.as_deref().map(restore_id).transpose()?;
-    let place = Place::find(on.target.as_deref(), &on.place).await?;
+    let place = Place::find(on.target.as_deref(), &on.place, caller).await?;
     let order = Order::Purge { target: place.target().clone(), id };
-    let purged: Vec<RestoreId> = place.order(order, ui).await?;
+    let purged: Vec<RestoreId> = place.order(order, caller).await?;
     ui.settle();
     if on.json {
         return print_json(&purged);

@@ -52,8 +52,8 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Storage(arguments) => storage::run(&arguments).await,
         Command::Remote(command) => remote::run(command, ui).await,
         Command::Completions { shell } => completions(shell),
-        // Dispatched before: they have no person to talk to.
-        Command::Mover | Command::CutoverAgent => Ok(()),
+        // Dispatched before: they have no person to talk to, or a log of their own.
+        Command::Mover | Command::CutoverAgent | Command::Platform(_) => Ok(()),
     }
 }
 

@@ -16,6 +16,7 @@ use undoo_storage::{Location, Options, Storage};
 
 use super::{bytes, confirm, print_json};
 use crate::{
+    caller::Caller,
     cli::{Prune, TargetArgs},
     place::Place,
     signature,
@@ -53,7 +54,7 @@ pub(super) async fn run(arguments: &Prune, ui: &Ui) -> Result<(), Failure> {
         environment: arguments.env.clone(),
         identities: arguments.keys.read()?,
         trusted,
-        in_use: in_use(&arguments.target).await?,
+        in_use: in_use(&arguments.target, ui).await?,
     };
     let catalog = catalog::plan(&*storage, &query, &policy, Timestamp::now()).await?;
     if !arguments.json {
@@ -136,12 +137,13 @@ fn policy(arguments: &Prune) -> Result<Policy> {
 }
 
 /// The backups that restores on these targets are reading, as they were named there.
-async fn in_use(targets: &[String]) -> Result<Vec<String>, Failure> {
+async fn in_use(targets: &[String], ui: &Ui) -> Result<Vec<String>, Failure> {
+    let caller = Caller::at(ui);
     let mut reading = BTreeSet::new();
     for target in targets {
-        let place = Place::find(Some(target), &TargetArgs::default()).await?;
+        let place = Place::find(Some(target), &TargetArgs::default(), caller).await?;
         let order = Order::List { target: place.target().clone() };
-        let listed: Vec<Listed> = place.order(order, &Ui::quiet()).await?;
+        let listed: Vec<Listed> = place.order(order, caller.quietly()).await?;
         let unfinished = |row: &Listed| !matches!(row.record.state, State::Live { .. } | State::Purged);
         reading.extend(listed.into_iter().filter(unfinished).map(|row| row.record.backup));
     }

@@ -3,25 +3,28 @@
 use undoo_core::{Kind, Problem, Side};
 use undoo_engine::{
     order::Failure,
-    orders::{Order, UndoPlan},
+    orders::UndoPlan,
     record::{Record, State},
 };
 
-use super::{confirm, report};
+use super::confirm;
 use crate::{
+    caller::Caller,
     cli::{OnTarget, Undo},
-    place::{Cutover, Place},
+    place::Place,
+    signature,
     ui::Ui,
+    work::{report, swap},
 };
 
 /// Tables of which an undo's page names the counts.
 const SHOWN_TABLES: usize = 12;
 
 pub(super) async fn run(arguments: &Undo, ui: &Ui) -> Result<(), Failure> {
+    let caller = Caller::at(ui);
     let on = &arguments.on;
-    let place = Place::find(on.target.as_deref(), &on.place).await?;
-    let order = Order::PlanUndo { target: place.target().clone() };
-    let plan: UndoPlan = place.order(order, ui).await?;
+    let place = Place::find(on.target.as_deref(), &on.place, caller).await?;
+    let plan = swap::plan(&place, caller).await?;
     ui.settle();
     if arguments.dry_run {
         if ui.is_json() {
@@ -39,7 +42,7 @@ pub(super) async fn run(arguments: &Undo, ui: &Ui) -> Result<(), Failure> {
         ui.say("The undo window is over, but the pair is still there.");
     }
     confirm("Swap them?", arguments.yes, ui).await?;
-    swap(&place, &plan.record, plan.to, ui).await
+    swap_and_show(&place, &plan.record, plan.to, ui).await
 }
 
 fn show_plan(plan: &UndoPlan) {
@@ -55,10 +58,13 @@ fn show_plan(plan: &UndoPlan) {
     }
 }
 
-async fn swap(place: &Place, record: &Record, to: Side, ui: &Ui) -> Result<(), Failure> {
-    let cutover = Cutover { id: record.id, to, auto_rollback: true, booted_ms: None };
-    let record = place.cut_over(cutover, ui).await?;
-    report::keep_drafted(place, &record, ui).await;
+async fn swap_and_show(place: &Place, record: &Record, to: Side, ui: &Ui) -> Result<(), Failure> {
+    let caller = Caller::at(ui);
+    let record = swap::swap(place, record.id, to, caller).await?;
+    match signature::signer() {
+        Ok(signer) => drop(report::keep_drafted(place, record.id, &signer, caller).await),
+        Err(problem) => report::not_stored(&problem, caller),
+    }
     ui.settle();
     if ui.is_json() {
         return ui.done(&record);
@@ -74,9 +80,9 @@ async fn swap(place: &Place, record: &Record, to: Side, ui: &Ui) -> Result<(), F
 }
 
 pub(super) async fn resume(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure> {
-    let place = Place::find(arguments.target.as_deref(), &arguments.place).await?;
-    let order = Order::PlanUndo { target: place.target().clone() };
-    let plan: UndoPlan = place.order(order, ui).await?;
+    let caller = Caller::at(ui);
+    let place = Place::find(arguments.target.as_deref(), &arguments.place, caller).await?;
+    let plan = swap::plan(&place, caller).await?;
     let State::Swapping { to } = plan.record.state else {
         return Err(Problem::new(
             Kind::Conflict,
@@ -86,5 +92,5 @@ pub(super) async fn resume(arguments: &OnTarget, ui: &Ui) -> Result<(), Failure>
         )
         .into());
     };
-    swap(&place, &plan.record, to, ui).await
+    swap_and_show(&place, &plan.record, to, ui).await
 }

@@ -10,13 +10,14 @@ use undoo_core::{Kind, Problem, word};
 use undoo_engine::{
     attachments::Reconciliation,
     catalog::{Verification, keep_verification},
-    order::{Answer, Audience, Failure, Phase},
+    order::{Answer, Failure, Phase},
     orders::Order,
     source::BackupOrder,
 };
 
 use super::{bytes, print_json};
 use crate::{
+    caller::Caller,
     cli::{Verify, VerifyLevel},
     place::Place,
     signature,
@@ -39,8 +40,8 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
     let order = super::backup(name, &arguments.keys)?;
     let (backup, size) = order.open_sized(&undoo_storage::Options::default()).await?;
     // A program gets the report and nothing else.
-    let quiet = Ui::quiet();
-    let shown = if arguments.json { &quiet } else { ui };
+    let caller = Caller::at(ui);
+    let shown = if arguments.json { caller.quietly() } else { caller }.audience;
     shown.tell(Answer::Phase { phase: Phase::Verify });
     // The readers block, so they get a thread; what they tell comes back by this channel.
     let (told, mut telling) = tokio::sync::watch::channel((0, 0));
@@ -135,6 +136,7 @@ fn page(name: &str, report: &Report) {
 }
 
 async fn of_target(arguments: &Verify, ui: &Ui) -> Result<(), Failure> {
+    let caller = Caller::at(ui);
     if arguments.level.is_some() {
         return Err(Problem::new(
             Kind::Invalid,
@@ -144,8 +146,8 @@ async fn of_target(arguments: &Verify, ui: &Ui) -> Result<(), Failure> {
         )
         .into());
     }
-    let place = Place::find(arguments.what.as_deref(), &arguments.place).await?;
-    let found: Reconciliation = place.order(Order::Verify { target: place.target().clone() }, ui).await?;
+    let place = Place::find(arguments.what.as_deref(), &arguments.place, caller).await?;
+    let found: Reconciliation = place.order(Order::Verify { target: place.target().clone() }, caller).await?;
     ui.settle();
     if arguments.json {
         print_json(&found)?;

@@ -20,11 +20,7 @@ use undoo_hosts::{
 use undoo_storage::{Access, StorageOrder};
 
 use super::{DockerPlace, written};
-use crate::{
-    interrupt::{cancelled, interrupted},
-    relay::Relay,
-    ui::Ui,
-};
+use crate::{caller::Caller, interrupt::cancelled, relay::Relay};
 
 /// Where a backup of this machine stands inside a mover.
 const BACKUP_INSIDE: &str = "/undoo-backup";
@@ -46,19 +42,20 @@ pub(super) struct Open {
 
 impl DockerPlace {
     /// Has an order carried out: by the mover of its restore, which is started with the first one; by a
-    /// mover of its own where there is none to ask. Ctrl-C cancels it, and ends that mover.
+    /// mover of its own where there is none to ask. The stop of its caller
+    /// cancels it, and ends that mover.
     ///
     /// # Errors
     /// Those of the order, and of the engine.
-    pub async fn order(&self, order: Order, ui: &Ui) -> Result<Value, Failure> {
-        self.order_until(order, ui, interrupted()).await
+    pub async fn order(&self, order: Order, caller: Caller<'_>) -> Result<Value, Failure> {
+        self.order_until(order, caller.audience, caller.stop.asked()).await
     }
 
     /// As [`DockerPlace::order`], cancelled by `stop` and by nothing else.
     pub(super) async fn order_until(
         &self,
         mut order: Order,
-        ui: &Ui,
+        audience: &dyn Audience,
         stop: impl Future<Output = ()>,
     ) -> Result<Value, Failure> {
         let task = task_of(&order);
@@ -82,7 +79,7 @@ impl DockerPlace {
         {
             open.relay = Some(relay);
         }
-        let (outcome, mover) = give(open.mover, &order, ui, stop).await;
+        let (outcome, mover) = give(open.mover, &order, audience, stop).await;
         if let Some(mover) = mover {
             let open = Open { mover, ..open };
             if open.task == LOOK {
@@ -140,11 +137,11 @@ impl DockerPlace {
         &self,
         spec: &MoverSpec,
         order: &Order,
-        ui: &Ui,
+        audience: &dyn Audience,
         stop: impl Future<Output = ()>,
     ) -> Result<Value, Failure> {
         let mover = Mover::start(&self.docker, spec, &self.binary).await?;
-        let (outcome, mover) = give(mover, order, ui, stop).await;
+        let (outcome, mover) = give(mover, order, audience, stop).await;
         if let Some(mover) = mover {
             mover.close().await?;
         }
@@ -168,7 +165,7 @@ pub(super) fn database_disks(odoo: &OdooContainer) -> Vec<Bind> {
 async fn give(
     mut mover: Mover,
     order: &Order,
-    ui: &Ui,
+    audience: &dyn Audience,
     stop: impl Future<Output = ()>,
 ) -> (Result<Value, Failure>, Option<Mover>) {
     let bytes = match written(order) {
@@ -182,7 +179,7 @@ async fn give(
                 outcome = answer.outcome();
                 return ControlFlow::Break(());
             }
-            Ok(answer) => ui.tell(answer),
+            Ok(answer) => audience.tell(answer),
             Err(_) => tracing::warn!(line, "a mover said something that is no answer"),
         }
         ControlFlow::Continue(())

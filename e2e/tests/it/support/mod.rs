@@ -5,6 +5,7 @@ pub(crate) mod docker;
 pub(crate) mod instance;
 pub(crate) mod link;
 pub(crate) mod mail;
+pub(crate) mod platform;
 pub(crate) mod undoo;
 pub(crate) mod web;
 pub(crate) mod weed;

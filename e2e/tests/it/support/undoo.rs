@@ -149,9 +149,19 @@ impl Run {
 impl Running {
     /// Waits for a line of standard output that holds `text`.
     pub(crate) fn hears(&self, text: &str) {
+        self.line(text);
+    }
+
+    /// The first line of standard output that holds `text`, once there is one.
+    pub(crate) fn line(&self, text: &str) -> String {
         wait_for(&format!("a line with {text}"), Duration::from_secs(120), || {
-            self.lines.lock().unwrap().iter().any(|line| line.contains(text)).then_some(())
-        });
+            self.lines.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
+        })
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.

@@ -1,0 +1,89 @@
+//! Removing a backup from its storage.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use undoo_core::{
+    BackupId, Kind, Problem, Result,
+    platform::{BackupStatus, EventKind},
+};
+use undoo_engine::order::Failure;
+use undoo_storage::{CancellationToken, Options};
+use undoo_store::{Tx, backups};
+
+use super::{
+    backup::backup,
+    driver::{Answers, Conclude, End, Step, Workflow},
+    held::Held,
+    signal::Signal,
+};
+use crate::{Control, tasks::backup_event};
+
+pub(super) fn workflow(held: Arc<Held>, id: BackupId) -> Workflow {
+    let control = held.control.clone();
+    Workflow {
+        steps: vec![Box::new(Remove { control: control.clone(), id })],
+        conclusion: Box::new(Concluded { control, id }),
+    }
+}
+
+struct Remove {
+    control: Control,
+    id: BackupId,
+}
+
+#[async_trait]
+impl Step for Remove {
+    fn name(&self) -> &'static str {
+        "remove"
+    }
+
+    async fn act(&self, signal: &Signal) -> Result<Value, Failure> {
+        let backup = backup(&self.control, self.id).await?;
+        if backup.key.is_none() {
+            // It never came to be anywhere.
+            return Ok(Value::Null);
+        }
+        let (config, key) = self.control.backup_place(&backup).await?;
+        let storage = config.storage(&options(signal.stop()))?;
+        if let Some(until) = storage.locked_until(&key).await.unwrap_or_default() {
+            let until = jiff::Timestamp::try_from(until).map_or_else(|_| String::new(), |at| at.to_string());
+            return Err(Problem::new(
+                Kind::Refused,
+                "backup_locked",
+                format!("backup {} is locked by its storage until {until}", self.id),
+                "It can be deleted when the lock is over.",
+            )
+            .into());
+        }
+        storage.delete(&key).await?;
+        Ok(Value::Null)
+    }
+}
+
+fn options(stop: &CancellationToken) -> Options {
+    Options { cancel: stop.clone(), ..Options::default() }
+}
+
+struct Concluded {
+    control: Control,
+    id: BackupId,
+}
+
+#[async_trait]
+impl Conclude for Concluded {
+    async fn conclude(&self, tx: &Tx, end: &End, _: &Answers) -> Result<Option<Value>> {
+        if *end != End::Succeeded {
+            self.control.stays(tx, self.id).await?;
+            return Ok(None);
+        }
+        let Some(mut backup) = backups::get(tx, self.id).await? else { return Ok(None) };
+        if backup.status == BackupStatus::Deleting {
+            backup.status = BackupStatus::Deleted;
+            backups::update(tx, &backup, BackupStatus::Deleting).await?;
+            self.control.tell(tx, backup_event(&backup, EventKind::BackupDeleted, Value::Null)).await?;
+        }
+        Ok(Some(json!({ "backup_id": self.id })))
+    }
+}

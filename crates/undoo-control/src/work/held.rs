@@ -1,0 +1,52 @@
+//! A task that a worker has, and the only way to write about it.
+
+use serde_json::Value;
+use undoo_core::{
+    Result, TaskId,
+    platform::{StepEvent, StepLog, TaskStatus},
+};
+use undoo_store::{
+    Tx,
+    tasks::{self, Lease},
+};
+
+use crate::Control;
+
+/// A task and the lease on it.
+pub(crate) struct Held {
+    pub control: Control,
+    pub lease: Lease,
+}
+
+impl Held {
+    /// The task.
+    pub(crate) fn task(&self) -> TaskId {
+        self.lease.task_id
+    }
+
+    /// Begins to write, if the worker still has the task.
+    ///
+    /// # Errors
+    /// `lease_lost` (`Conflict`): nothing is to be written any more.
+    pub(crate) async fn begin(&self) -> Result<Tx> {
+        self.control.store.begin_held(&self.lease).await
+    }
+
+    /// Adds a line to the task's log.
+    pub(crate) async fn append(&self, step: &str, event: StepEvent, data: &Value) -> Result<()> {
+        let tx = self.begin().await?;
+        tasks::log_append(&tx, &self.lease, step, event, data).await?;
+        tx.commit().await
+    }
+
+    /// Whether somebody has called the task off.
+    pub(crate) async fn is_cancelling(&self) -> Result<bool> {
+        let task = tasks::get(&self.control.store, self.task()).await?;
+        Ok(task.is_some_and(|task| task.status == TaskStatus::Cancelling))
+    }
+
+    /// The task's log.
+    pub(crate) async fn log(&self) -> Result<Vec<StepLog>> {
+        tasks::log(&self.control.store, self.task()).await
+    }
+}
