@@ -62,6 +62,9 @@ pub enum Command {
     Prune(Prune),
     /// Look into a place where backups are kept.
     Storage(Storage),
+    /// The platform.
+    #[command(flatten)]
+    Platform(PlatformCommand),
     /// A server.
     #[command(flatten)]
     Remote(remote::RemoteCommand),
@@ -70,9 +73,6 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// The platform.
-    #[command(flatten)]
-    Platform(PlatformCommand),
     /// Carry out one order given as JSON on standard input. Started by undoo itself, in a container.
     #[command(hide = true)]
     Mover,

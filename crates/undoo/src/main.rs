@@ -66,7 +66,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Prune(prune) => prune.json,
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         // Its report is the one document, also when a step failed.
-        Command::Storage(_) | Command::Completions { .. } | Command::Platform(_) => false,
+        Command::Storage(_) | Command::Platform(_) | Command::Completions { .. } => false,
         Command::Mover | Command::CutoverAgent => true,
     }
 }
