@@ -31,9 +31,9 @@ pub use backups::{
 };
 pub use control::{Caller, Clock, Control, Once, Settings, Via};
 pub use environments::{Adopt, EnvironmentChange};
-pub use events::Followed;
 pub use identity::{NewToken, NewUser, Setup};
 pub use reconcile::Reconcilers;
 pub use restores::{NewEnvironment, RestorePlan, RestoreWish, Started};
 pub use secrets::Sealer;
 pub use storages::{NewStorage, Rotated, StorageChange};
+pub use undoo_store::{Hint, Listed, Page};

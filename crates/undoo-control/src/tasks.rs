@@ -10,7 +10,7 @@ use undoo_core::{
 };
 use undoo_store::{
     Connection, Listed, Page, Tx, backups, environments, restore_points,
-    tasks::{self, NewTask, TaskFilter},
+    tasks::{self, NewTask, QueueDepth, TaskFilter},
 };
 
 use crate::{
@@ -128,6 +128,14 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// How much there is to do on the whole platform, for its figures.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn queue_depth(&self) -> Result<QueueDepth> {
+        tasks::queue_depth(&self.store).await
     }
 
     /// A task.

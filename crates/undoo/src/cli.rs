@@ -1,8 +1,12 @@
 //! The command line as people type it. Its help text is its manual.
 
+mod platform;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use platform::{KeysCommand, PlatformCommand, Serve, SettingsArgs, Worker};
 
 /// Restores Odoo instances from backups: beside the live one, proven, swapped in, and undone if wrong.
 #[derive(Debug, Parser)]
@@ -57,6 +61,9 @@ pub enum Command {
     Prune(Prune),
     /// Look into a place where backups are kept.
     Storage(Storage),
+    /// The platform.
+    #[command(flatten)]
+    Platform(PlatformCommand),
     /// Carry out one order given as JSON on standard input. Started by undoo itself, in a container.
     #[command(hide = true)]
     Mover,

@@ -11,6 +11,7 @@ mod interrupt;
 mod mover;
 mod place;
 mod plane;
+mod platform;
 mod relay;
 mod shell;
 mod signature;
@@ -30,13 +31,14 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     // Two TLS providers are linked in; the choice is made once, before anything connects.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("UNDOO_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
+    // The platform's log is a setting.
+    if !matches!(cli.command, Command::Platform(_)) {
+        platform::of_command();
+    }
     match cli.command {
         Command::Mover => mover::run().await,
         Command::CutoverAgent => agent::run().await,
+        Command::Platform(command) => end(&Ui::new(false), platform::run(command).await),
         command => {
             let ui = Ui::new(wants_json(&command));
             end(&ui, commands::run(command, &ui).await)
@@ -57,7 +59,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Prune(prune) => prune.json,
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         // Its report is the one document, also when a step failed.
-        Command::Storage(_) => false,
+        Command::Storage(_) | Command::Platform(_) => false,
         Command::Mover | Command::CutoverAgent => true,
     }
 }

@@ -141,10 +141,9 @@ impl Control {
     /// As [`Control::allow`], for `org.projects.manage`; `name_taken` (`Conflict`).
     pub async fn project_rename(&self, caller: &Caller, id: ProjectId, name: &str) -> Result<Project> {
         let name = name_of(name)?;
-        let mut project = self.project_for(&self.store, caller, id, Permission::ProjectView).await?;
+        let permission = Permission::OrgProjectsManage;
+        let mut project = self.project_for(&self.store, caller, id, permission).await?;
         let organisation = project.organisation_id;
-        let scope = Scope::Organisation(organisation);
-        self.allow(caller, Permission::OrgProjectsManage, scope, &Named("project", id))?;
         let tx = self.store.begin().await?;
         people::project_rename(&tx, id, &name).await?;
         let data = json!({ "from": project.name, "to": name });

@@ -42,8 +42,8 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Purge(arguments) => keep::purge(&arguments, ui).await,
         Command::Prune(arguments) => prune::run(&arguments, ui).await,
         Command::Storage(arguments) => storage::run(&arguments).await,
-        // Dispatched before: they have no person to talk to.
-        Command::Mover | Command::CutoverAgent => Ok(()),
+        // Dispatched before: they have no person to talk to, or a log of their own.
+        Command::Mover | Command::CutoverAgent | Command::Platform(_) => Ok(()),
     }
 }
 

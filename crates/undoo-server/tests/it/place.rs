@@ -1,0 +1,168 @@
+//! An organisation with a project, and one of everything in it.
+
+use serde_json::json;
+use undoo_control::{NewStorage, RestoreWish};
+use undoo_core::{
+    BackupId, EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId,
+    platform::{
+        Backup, BackupStatus, BackupType, Environment, EnvironmentStatus, EnvironmentType, OrgRole, Organisation,
+        Project, RestorePoint, Server, ServerStatus, StorageRecord, Task, User,
+    },
+};
+use undoo_store::{backups, environments, people, restore_points, servers};
+
+use crate::platform::{Platform, now};
+
+/// One of everything, of one environment.
+pub struct Place {
+    pub organisation: Organisation,
+    pub project: Project,
+    pub server: Server,
+    pub storage: StorageRecord,
+    pub environment: Environment,
+    /// Completed, and made of the environment.
+    pub backup: Backup,
+    /// To the environment, and waiting.
+    pub restore: RestorePoint,
+    /// The restore's.
+    pub task: Task,
+    /// A member of organisation and project.
+    pub member: User,
+}
+
+impl Platform {
+    /// An organisation with a project.
+    pub async fn place(&self, kind: EnvironmentType) -> Place {
+        let id = OrganisationId::generate();
+        let organisation = Organisation { id, name: format!("Acme {id}"), created_at: now() };
+        people::organisation_insert(&self.store, &organisation).await.unwrap();
+        self.place_in(organisation, kind).await
+    }
+
+    /// Another project of an organisation.
+    pub async fn place_in(&self, organisation: Organisation, kind: EnvironmentType) -> Place {
+        let id = ProjectId::generate();
+        let project =
+            Project { id, organisation_id: organisation.id, name: format!("Shop {id}"), created_at: now() };
+        people::project_insert(&self.store, &project).await.unwrap();
+        self.place_of(organisation, project, kind).await
+    }
+
+    /// Another environment of a project, with all that belongs to it.
+    pub async fn place_of(&self, organisation: Organisation, project: Project, kind: EnvironmentType) -> Place {
+        let server = server(organisation.id);
+        servers::insert(&self.store, &server).await.unwrap();
+        let admin = self.user(true).await;
+        let path = self.folder.path().join(server.id.to_string());
+        let new = NewStorage {
+            organisation_id: organisation.id,
+            name: format!("Storage {}", server.id),
+            config: serde_json::from_value(json!({ "provider": "local", "path": path })).unwrap(),
+            is_default: false,
+        };
+        let storage = self.control.storage_create(&self.caller(&admin).await, new).await.unwrap();
+        let environment = self.environment(&project, Some(&server), Some(storage.id), kind).await;
+        let mut backup = backup(&environment);
+        backup.storage_id = Some(storage.id);
+        backups::insert(&self.store, &backup).await.unwrap();
+        let (restore, task) = self.waiting_restore(&backup).await;
+        let member = self.user(false).await;
+        let role = Some(OrgRole::Member);
+        people::org_role_set(&self.store, organisation.id, member.id, role).await.unwrap();
+        Place { organisation, project, server, storage, environment, backup, restore, task, member }
+    }
+
+    pub async fn environment(
+        &self,
+        project: &Project,
+        on: Option<&Server>,
+        storage_id: Option<StorageId>,
+        environment_type: EnvironmentType,
+    ) -> Environment {
+        let id = EnvironmentId::generate();
+        let environment = Environment {
+            id,
+            organisation_id: project.organisation_id,
+            project_id: project.id,
+            name: format!("Odoo {id}"),
+            environment_type,
+            status: EnvironmentStatus::Running,
+            server_id: on.map(|server| server.id),
+            container: Some(format!("odoo_{}", id.short())),
+            database_name: Some("acme".into()),
+            odoo_version: Some("19.0".into()),
+            odoo_image: Some("odoo:19.0".into()),
+            postgres_version: Some("15.20".into()),
+            domain: None,
+            cpu_cores: Some(2),
+            ram_mb: Some(2048),
+            disk_gb: Some(10),
+            storage_id,
+            created_by: None,
+            created_at: now(),
+            deleted_at: None,
+        };
+        environments::insert(&self.store, &environment).await.unwrap();
+        environment
+    }
+
+    /// A backup in this state, of the environment of a place.
+    pub async fn backup_in(&self, at: &Place, status: BackupStatus) -> Backup {
+        let mut backup = backup(&at.environment);
+        (backup.status, backup.storage_id) = (status, Some(at.storage.id));
+        backups::insert(&self.store, &backup).await.unwrap();
+        backup
+    }
+
+    /// A restore that was asked for, with a report as if it had one.
+    async fn waiting_restore(&self, of: &Backup) -> (RestorePoint, Task) {
+        let admin = self.caller(&self.user(true).await).await;
+        let started = self.control.restore_start(&admin, RestoreWish::of(of.id), None).await.unwrap();
+        let mut restore = started.restore_point;
+        restore.report = Some(json!({ "proven": true }));
+        restore_points::update(&self.store, &restore, restore.status).await.unwrap();
+        (restore, started.task)
+    }
+}
+
+fn server(organisation_id: OrganisationId) -> Server {
+    let id = ServerId::generate();
+    Server {
+        id,
+        organisation_id,
+        name: format!("Server {id}"),
+        ip_address: Some("192.168.1.100".into()),
+        cpu_cores: Some(8),
+        memory_gb: Some(16),
+        disk_gb: Some(500),
+        status: ServerStatus::Online,
+        task_limit: 2,
+        created_at: now(),
+    }
+}
+
+fn backup(environment: &Environment) -> Backup {
+    let id = BackupId::generate();
+    Backup {
+        id,
+        organisation_id: environment.organisation_id,
+        project_id: environment.project_id,
+        environment_id: environment.id,
+        storage_id: None,
+        key: Some(format!("{id}.zip")),
+        status: BackupStatus::Completed,
+        backup_type: BackupType::Manual,
+        description: None,
+        include_filestore: true,
+        size_bytes: Some(1000),
+        database_size_bytes: Some(500),
+        filestore_size_bytes: Some(500),
+        is_verified: true,
+        environment_snapshot: Some(json!({ "odoo_version": "19.0", "postgres_version": "15.20" })),
+        error_message: None,
+        task_id: None,
+        created_by: None,
+        created_at: now(),
+        completed_at: Some(now()),
+    }
+}

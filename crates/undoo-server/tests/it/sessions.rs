@@ -1,0 +1,120 @@
+//! Signing in by password and cookie, and what tokens may do.
+
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use undoo_core::platform::{EnvironmentType, Role};
+
+use crate::platform::{Answered, Platform};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+async fn by_cookie(platform: &Platform, method: Method, path: &str, session: &str, body: Value) -> Answered {
+    let request = Request::builder().method(method).uri(path).header("x-requested-with", "portal");
+    let request = request.header(header::COOKIE, format!("undoo_session={session}"));
+    platform.send(request.body(Body::from(body.to_string())).unwrap()).await
+}
+
+/// The session that an answer opens.
+fn session(answered: &Answered) -> String {
+    let cookie = answered.headers[header::SET_COOKIE].to_str().unwrap();
+    for part in ["HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(cookie.contains(part), "{part} is not in {cookie}");
+    }
+    let value = cookie.split(';').next().unwrap();
+    value.strip_prefix("undoo_session=").unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_platform_is_set_up_once_and_its_admin_signs_in_and_out() {
+    let platform = Platform::on_sqlite().await;
+    let link = platform.control.first_start().await.unwrap().unwrap();
+    let setup = json!({ "token": link.expose_secret(), "email": "Ada@Example.com", "name": "Ada",
+        "password": PASSWORD, "organization_name": "Acme" });
+    let answered = platform.post("/api/v1/auth/setup", "", setup.clone()).await;
+    assert_eq!(answered.status, StatusCode::CREATED, "{}", answered.json());
+    assert_eq!(answered.json()["email"], "ada@example.com");
+    assert_eq!(platform.post("/api/v1/auth/setup", "", setup).await.status, StatusCode::FORBIDDEN);
+
+    let login = |password: &str| json!({ "email": "ADA@example.com", "password": password });
+    let wrong = platform.post("/api/v1/auth/login", "", login("wrong")).await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (StatusCode::FORBIDDEN, "wrong_login"));
+    let answered = platform.post("/api/v1/auth/login", "", login(PASSWORD)).await;
+    assert_eq!(answered.status, StatusCode::OK);
+    let session = session(&answered);
+    let me = by_cookie(&platform, Method::GET, "/api/v1/auth/me", &session, json!({})).await;
+    assert_eq!(me.json()["user"]["is_portal_admin"], true, "{}", me.json());
+    assert_eq!(me.json()["organizations"][0]["role"], "owner");
+
+    let out = by_cookie(&platform, Method::POST, "/api/v1/auth/logout", &session, json!({})).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    let me = by_cookie(&platform, Method::GET, "/api/v1/auth/me", &session, json!({})).await;
+    assert_eq!((me.status, me.code().as_str()), (StatusCode::UNAUTHORIZED, "not_signed_in"));
+}
+
+#[tokio::test]
+async fn an_invitation_is_accepted_once_with_a_password_of_ones_own() {
+    let platform = Platform::on_sqlite().await;
+    let place = platform.place(EnvironmentType::Staging).await;
+    let token = platform.token_of(Role::OrgOwner, &place).await;
+    let new = json!({ "email": "maria@example.com", "name": "Maria", "organization_id": place.organisation.id,
+        "role": "member" });
+    let invited = platform.post("/api/v1/users", &token, new).await;
+    assert_eq!(invited.status, StatusCode::CREATED, "{}", invited.json());
+    let accept = json!({ "token": invited.json()["invitation"], "password": PASSWORD });
+    let accepted = platform.post("/api/v1/auth/invitations/accept", "", accept.clone()).await;
+    assert_eq!(accepted.status, StatusCode::OK, "{}", accepted.json());
+    let session = session(&accepted);
+    let me = by_cookie(&platform, Method::GET, "/api/v1/auth/me", &session, json!({})).await;
+    assert_eq!(me.json()["user"]["email"], "maria@example.com");
+    let again = platform.post("/api/v1/auth/invitations/accept", "", accept).await;
+    assert_eq!(again.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_cannot_use_a_session() {
+    let platform = Platform::on_sqlite().await;
+    let place = platform.place(EnvironmentType::Staging).await;
+    let user = platform.with_role(Role::OrgOwner, &place).await;
+    let session = platform.session(&user).await;
+    let path = format!("/api/v1/backups/{}", place.backup.id);
+    let delete = |origin: &str| {
+        let request = Request::builder().method(Method::DELETE).uri(&path).header(header::HOST, "undo.example");
+        let request = request.header(header::ORIGIN, origin);
+        request.header(header::COOKIE, format!("undoo_session={session}")).body(Body::empty()).unwrap()
+    };
+    let answered = platform.send(delete("https://evil.example")).await;
+    assert_eq!((answered.status, answered.code().as_str()), (StatusCode::FORBIDDEN, "cross_site"));
+    // From here it goes on to what the restore that reads it says.
+    let answered = platform.send(delete("https://undo.example")).await;
+    assert_ne!(answered.code(), "cross_site");
+}
+
+#[tokio::test]
+async fn a_token_does_what_its_scopes_say_until_it_is_revoked() {
+    let platform = Platform::on_sqlite().await;
+    let place = platform.place(EnvironmentType::Staging).await;
+    let user = platform.with_role(Role::OrgOwner, &place).await;
+    let session = platform.session(&user).await;
+    let new = json!({ "name": "looks", "scopes": ["project.backups.view"], "expires_in_days": 1 });
+    let made = by_cookie(&platform, Method::POST, "/api/v1/tokens", &session, new).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.json());
+    let (token, id) = (made.json()["token"].as_str().unwrap().to_owned(), made.json()["id"].clone());
+    let path = format!("/api/v1/backups/{}", place.backup.id);
+    assert_eq!(platform.get(&path, &token).await.status, StatusCode::OK);
+    let deleted = platform.ask(Method::DELETE, &path, &token, None).await;
+    assert_eq!((deleted.status, deleted.code().as_str()), (StatusCode::FORBIDDEN, "missing_permission"));
+    // What a token could make, it could outlive.
+    let another = platform.post("/api/v1/tokens", &token, json!({ "name": "more" })).await;
+    assert_eq!(another.status, StatusCode::FORBIDDEN);
+
+    let listed = by_cookie(&platform, Method::GET, "/api/v1/tokens", &session, json!({})).await;
+    assert!(!String::from_utf8_lossy(&listed.body).contains(&token), "a token is shown once");
+    let path_of_token = format!("/api/v1/tokens/{}", id.as_str().unwrap());
+    let revoked = by_cookie(&platform, Method::DELETE, &path_of_token, &session, json!({})).await;
+    assert!(revoked.json()["revoked_at"].is_string(), "{}", revoked.json());
+    assert_eq!(platform.get(&path, &token).await.status, StatusCode::UNAUTHORIZED);
+}
