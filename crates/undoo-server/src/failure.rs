@@ -87,7 +87,8 @@ impl Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        let status = StatusCode::from_u16(problem::status(&problem)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(problem::status(&problem)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, problem, errors: Vec::new(), findings: Vec::new() }
     }
 }
@@ -184,4 +185,3 @@ pub fn of_a_panic(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     Failure::from(Problem::new(Kind::Internal, "panic", format!("a handler panicked: {said}"), ""))
         .into_response()
 }
-

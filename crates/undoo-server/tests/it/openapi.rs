@@ -81,7 +81,10 @@ async fn the_reference_is_served_whole_by_this_server_and_by_nobody_else() {
     for address in addresses {
         let answered = platform.get(address, "").await;
         assert_eq!(answered.status, StatusCode::OK, "{address}");
-        assert!(!String::from_utf8_lossy(&answered.body).contains("https://"), "{address} needs somebody else");
+        assert!(
+            !String::from_utf8_lossy(&answered.body).contains("https://"),
+            "{address} needs somebody else"
+        );
     }
 }
 
