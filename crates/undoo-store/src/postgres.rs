@@ -31,6 +31,8 @@ pub(crate) async fn open(url: &str) -> Result<PgPool> {
             // A process that was stopped in the middle of a transaction must not hold its locks for ever.
             ("idle_in_transaction_session_timeout", "30s"),
             ("statement_timeout", "60s"),
+            // All questions are small: compiling one takes longer than answering it.
+            ("jit", "off"),
         ])
         .disable_statement_logging();
     PgPoolOptions::new()

@@ -138,6 +138,9 @@ impl Store {
 
 /// A transaction that writes. Dropped, it is as if it had never been.
 ///
+/// On SQLite there is one at a time. Whoever has it writes through it: a write through the store would wait
+/// for its end.
+///
 /// Events and audit entries are ordered by commit, for which their organisation is locked: add them last.
 pub struct Tx {
     raw: DatabaseTransaction,

@@ -365,11 +365,11 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index_where(
             "environments_project",
             "environments",
-            ["project_id", "-created_at", "-id"],
+            ["project_id", "organisation_id", "-created_at", "-id"],
             "deleted_at IS NULL",
         ),
         index("backups_environment", "backups", ["environment_id", "-created_at", "-id"]),
-        index("backups_project", "backups", ["project_id", "-created_at", "-id"]),
+        index("backups_project", "backups", ["project_id", "organisation_id", "-created_at", "-id"]),
         index("backups_organisation", "backups", ["organisation_id", "-created_at", "-id"]),
         index_where("backups_storage", "backups", ["storage_id"], "storage_id IS NOT NULL"),
         index("restore_points_target", "restore_points", ["target_environment_id", "-created_at", "-id"]),

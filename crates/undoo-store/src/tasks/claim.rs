@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sea_orm::{
-    ActiveValue, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select,
     sea_query::{Expr, LockBehavior, LockType},
 };
 use undoo_core::{
@@ -52,8 +53,8 @@ const SERVER_HAS_ROOM: &str = "(server_id IS NULL OR server_id NOT IN (\
     GROUP BY busy.server_id \
     HAVING COUNT(*) >= (SELECT task_limit FROM servers WHERE servers.id = busy.server_id)))";
 
-/// Takes a task, if there is one: first one whose worker was not heard of for too long, then of those that
-/// wait and are due the one of the highest priority, the oldest first.
+/// Takes a task, if there is one: first the one whose worker was not heard of for the longest beyond its
+/// lease, then of those that wait and are due the one of the highest priority, the oldest first.
 ///
 /// A task that was taken as often as it may be is taken once more, to be ended: [`Lease::exhausted`].
 ///
@@ -82,10 +83,10 @@ pub async fn claim(store: &Store, worker: &Worker, now: Timestamp) -> Result<Opt
 }
 
 async fn first(tx: &Tx, worker: &Worker, now: Timestamp) -> Result<Option<Model>> {
+    in_order_of_the_index(tx).await?;
     let abandoned = able(worker)
         .filter(Expr::cust(HELD))
         .filter(Column::LeaseUntil.lte(micros(now)))
-        .order_by_desc(Column::Priority)
         .order_by_asc(Column::LeaseUntil);
     if let Some(found) = one_that_nobody_takes(tx, abandoned).await? {
         return Ok(Some(found));
@@ -98,6 +99,17 @@ async fn first(tx: &Tx, worker: &Worker, now: Timestamp) -> Result<Option<Model>
         .order_by_asc(Column::CreatedAt)
         .order_by_asc(Column::Id);
     one_that_nobody_takes(tx, waiting).await
+}
+
+/// How many tasks wait changes faster than PostgreSQL's statistics: after a burst it would believe that there
+/// are few, and sort thousands to find one. Both questions are answered by an index in its order.
+async fn in_order_of_the_index(tx: &Tx) -> Result<()> {
+    if tx.raw().get_database_backend() == DbBackend::Postgres {
+        let plans = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; \
+                     SET LOCAL enable_seqscan = off";
+        tx.raw().execute_unprepared(plans).await.map_err(failure)?;
+    }
+    Ok(())
 }
 
 fn able(worker: &Worker) -> Select<Entity> {

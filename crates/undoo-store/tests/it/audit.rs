@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use undoo_store::{
-    Page, Store,
+    MOST_COUNTED, Page, Store,
     audit::{self, NewAudit},
 };
 
@@ -13,6 +13,7 @@ on_both!(
     whatever_is_changed_shows,
     a_missing_end_shows,
     writers_at_the_same_time_make_one_chain,
+    a_long_list_is_counted_so_far,
 );
 
 async fn noted(store: &Store, world: &World, action: &str) {
@@ -90,4 +91,26 @@ async fn writers_at_the_same_time_make_one_chain(world: World) {
     }
     writers.join_all().await;
     assert_eq!(audit::verify(&world.store, world.organisation.id).await.unwrap(), 40);
+}
+
+async fn a_long_list_is_counted_so_far(world: World) {
+    noted(&world.store, &world, "one").await;
+    let more = |from, to| {
+        format!(
+            "WITH RECURSIVE places(place) AS \
+             (SELECT {from} UNION ALL SELECT place + 1 FROM places WHERE place < {to}) \
+             INSERT INTO audit_entries (organisation_id, sequence, action, object, data, at, hash) \
+             SELECT organisation_id, place, 'x', 'y', '{{}}', 0, hash FROM audit_heads, places"
+        )
+    };
+    let total = async || {
+        let page = Page { page: 2, size: 100 };
+        audit::list(&world.store, world.organisation.id, page).await.unwrap().total
+    };
+    world.sql(&more(2, 150)).await;
+    assert_eq!(total().await, 150);
+    world.sql(&more(151, MOST_COUNTED - 1)).await;
+    assert_eq!(total().await, MOST_COUNTED - 1);
+    world.sql(&more(MOST_COUNTED, MOST_COUNTED + 7)).await;
+    assert_eq!(total().await, MOST_COUNTED);
 }
