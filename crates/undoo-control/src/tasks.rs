@@ -282,6 +282,10 @@ impl Control {
         point.status = RestoreStatus::Cancelled;
         point.completed_at = Some(self.now());
         restore_points::update(tx, &point, before).await?;
+        // One that was handed back may have left its safety backup half-made; its worker has taken that back.
+        if let Some(safety) = point.pre_restore_backup_id {
+            self.backup_ends(tx, safety, BackupStatus::Cancelled, EventKind::BackupCancelled).await?;
+        }
         self.tell(tx, restore_event(&point, EventKind::RestoreCancelled, json!({}))).await
     }
 

@@ -226,11 +226,10 @@ pub(crate) async fn drive(
     signal: &Signal,
     grace: Duration,
 ) -> Result<Option<End>> {
-    let driven = Drive { workflow, held, signal, grace }.to_an_end().await;
-    if !matches!(driven, Ok(Some(_))) {
-        for step in workflow.steps.iter().rev() {
-            step.let_go().await;
-        }
+    let drive = Drive { workflow, held, signal, grace };
+    let driven = drive.to_an_end().await;
+    if driven.is_err() {
+        drive.let_go().await;
     }
     driven
 }
@@ -360,11 +359,9 @@ impl Drive<'_> {
 
     /// Leaves the task to another worker. If it was called off in this very moment, it is taken back instead.
     async fn away(&self) -> Result<Option<Cause>> {
+        self.let_go().await;
         if self.signal.why() != Some(Why::ShuttingDown) {
             return Ok(None);
-        }
-        for step in self.workflow.steps.iter().rev() {
-            step.let_go().await;
         }
         let tx = self.held.begin().await?;
         match tasks::hand_back(&tx, &self.held.lease).await {
@@ -377,15 +374,30 @@ impl Drive<'_> {
         }
     }
 
+    async fn let_go(&self) {
+        for step in self.workflow.steps.iter().rev() {
+            step.let_go().await;
+        }
+    }
+
     async fn conclude(&self, end: &End, answers: &Answers) -> Result<()> {
-        insist(|| async {
+        let concluded = insist(|| async {
             let tx = self.held.begin().await?;
             let result = self.workflow.conclusion.conclude(&tx, end, answers).await?;
             let error = end.cause().map(Cause::text);
             tasks::finish(&tx, &self.held.lease, end.status(), result.as_ref(), error.as_deref()).await?;
             tx.commit().await
-        })
-        .await
+        });
+        match concluded.await {
+            // What cannot be concluded by anybody must not come back for ever.
+            Err(problem)
+                if self.held.lease.exhausted && problem.is_permanent() && problem.code != "lease_lost" =>
+            {
+                tracing::error!(%problem, task = %self.held.task(), "a task could not be concluded");
+                self.held.fail(&problem).await
+            }
+            concluded => concluded,
+        }
     }
 }
 

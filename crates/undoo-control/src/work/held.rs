@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use undoo_core::{
-    Result, TaskId,
+    Problem, Result, TaskId,
     platform::{StepEvent, StepLog, TaskStatus},
 };
 use undoo_store::{
@@ -30,6 +30,15 @@ impl Held {
     /// `lease_lost` (`Conflict`): nothing is to be written any more.
     pub(crate) async fn begin(&self) -> Result<Tx> {
         self.control.store.begin_held(&self.lease).await
+    }
+
+    /// Ends a task that cannot even be begun, or concluded: so that it does not come back for ever.
+    pub(crate) async fn fail(&self, problem: &Problem) -> Result<()> {
+        let tx = self.begin().await?;
+        let error = format!("{}. {}", problem.message.trim_end_matches('.'), problem.remedy);
+        let status = if self.lease.exhausted { TaskStatus::Stuck } else { TaskStatus::Failed };
+        tasks::finish(&tx, &self.lease, status, None, Some(&error)).await?;
+        tx.commit().await
     }
 
     /// Adds a line to the task's log.

@@ -50,12 +50,19 @@ pub(super) struct Teller {
     held: Arc<Held>,
     subject: Subject,
     at: watch::Sender<Option<At>>,
+    written: Mutex<Option<At>>,
     unit: Mutex<String>,
 }
 
 impl Teller {
     pub(super) fn new(held: Arc<Held>, subject: Subject) -> Arc<Self> {
-        Arc::new(Self { held, subject, at: watch::Sender::new(None), unit: Mutex::default() })
+        Arc::new(Self {
+            held,
+            subject,
+            at: watch::Sender::new(None),
+            written: Mutex::default(),
+            unit: Mutex::default(),
+        })
     }
 
     /// The phase that was heard of last.
@@ -73,10 +80,13 @@ impl Teller {
         let heard = Arc::clone(self);
         let audience: Arc<dyn Audience> = Arc::new(move |answer: Answer| heard.hear(answer));
         let work = work(Watch { audience, stop: stop.clone() });
-        tokio::select! {
+        let done = tokio::select! {
             done = work => done,
             () = self.tell() => unreachable!("telling never ends"),
-        }
+        };
+        // How far it came in the end, however quick it was.
+        self.write_if_new().await;
+        done
     }
 
     fn hear(&self, answer: Answer) {
@@ -102,15 +112,26 @@ impl Teller {
                 // Never, since `self` has the sender.
                 std::future::pending::<()>().await;
             }
-            let at = *heard.borrow_and_update();
-            if let Some(at) = at
-                && let Err(problem) = self.write(at).await
-            {
-                // The work does not depend on it; a lease that is lost is found out elsewhere.
+            heard.mark_unchanged();
+            if self.write_if_new().await {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Writes how far it is; whether there was something to write.
+    async fn write_if_new(&self) -> bool {
+        let at = *self.at.borrow();
+        let known = || self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = at.filter(|at| Some(*at) != *known()) else { return false };
+        match self.write(at).await {
+            Ok(()) => *known() = Some(at),
+            // The work does not depend on it; a lease that is lost is found out elsewhere.
+            Err(problem) => {
                 tracing::debug!(%problem, task = %self.held.task(), "progress was not written");
             }
-            tokio::time::sleep(PAUSE).await;
         }
+        true
     }
 
     async fn write(&self, at: At) -> Result<()> {

@@ -114,8 +114,10 @@ impl Worker {
         }
         let held = Arc::new(Held { control: self.control.clone(), lease });
         let driven = async {
-            let workflow = workflow(&held, &task)?;
-            drive(&workflow, &held, &signal, self.settings.grace).await
+            match workflow(&held, &task) {
+                Ok(workflow) => drive(&workflow, &held, &signal, self.settings.grace).await,
+                Err(problem) => held.fail(&problem).await.map(|()| None),
+            }
         };
         let driven = tokio::select! {
             driven = driven => driven,

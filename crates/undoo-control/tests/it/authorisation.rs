@@ -1,0 +1,112 @@
+//! Who may do what, through the use cases: the source document's table, other projects and other organisations.
+
+use futures_util::StreamExt;
+use undoo_control::{BackupQuery, NewBackup, RestoreWish};
+use undoo_core::{
+    Result,
+    platform::{OrgRole, ProjectRole},
+};
+
+use crate::world::{FIRST, World, caller, on_both};
+
+on_both!(
+    members_restore_to_what_is_not_production_and_viewers_nowhere,
+    another_organisation_sees_nothing,
+    another_project_is_denied,
+    a_follower_hears_what_they_may_see_and_goes_on_where_they_were,
+);
+
+fn code<T>(result: Result<T>) -> &'static str {
+    result.map_or_else(|problem| problem.code, |_| "fine")
+}
+
+async fn members_restore_to_what_is_not_production_and_viewers_nowhere(world: World) {
+    let backup = world.backed_up().await;
+    let to_staging =
+        || RestoreWish { target_environment_id: Some(world.staging.id), ..RestoreWish::of(backup.id) };
+    let control = &world.control;
+    let viewer = world.somebody("viewer@example.com", Some(ProjectRole::Viewer)).await;
+    assert_eq!(code(control.backup_get(&viewer, backup.id).await), "fine");
+    assert_eq!(code(control.restore_start(&viewer, to_staging(), None).await), "missing_permission");
+    let new = NewBackup::default();
+    let made = control.backup_create(&viewer, world.staging.id, new, None).await;
+    assert_eq!(code(made), "missing_permission");
+    let member = world.somebody("member@example.com", Some(ProjectRole::Member)).await;
+    let in_place = control.restore_start(&member, RestoreWish::of(backup.id), None).await.unwrap_err();
+    assert_eq!(in_place.code, "missing_permission");
+    assert!(in_place.message.contains("project.backups.restore"), "{}", in_place.message);
+    let started = control.restore_start(&member, to_staging(), None).await.unwrap();
+    assert_eq!(code(control.restore_cancel(&viewer, started.restore_point.id).await), "missing_permission");
+    assert_eq!(code(control.restore_cancel(&member, started.restore_point.id).await), "fine");
+    assert_eq!(code(control.backup_delete(&member, backup.id).await), "missing_permission");
+    let admin = world.somebody("admin@example.com", Some(ProjectRole::Admin)).await;
+    assert_eq!(code(control.restore_start(&admin, RestoreWish::of(backup.id), None).await), "fine");
+}
+
+async fn another_organisation_sees_nothing(world: World) {
+    let backup = world.backed_up().await;
+    let point = world.restore(&backup).await;
+    let control = &world.control;
+    let other = control.organisation_create(&world.admin, "Other").await.unwrap();
+    let new = undoo_control::NewUser {
+        email: "eve@example.com".into(),
+        name: "Eve".into(),
+        organisation_id: other.id,
+        role: OrgRole::Owner,
+    };
+    let (_, invitation) = control.user_create(&world.admin, new).await.unwrap();
+    let (session, _) = control.invitation_accept(&invitation, "correct horse".into()).await.unwrap();
+    let eve = caller(control, &session).await;
+    let task = point.task_id.unwrap();
+    let codes = [
+        code(control.backup_get(&eve, backup.id).await),
+        code(control.backup_delete(&eve, backup.id).await),
+        code(control.restore_get(&eve, point.id).await),
+        code(control.restore_cancel(&eve, point.id).await),
+        code(control.restore_undo(&eve, point.id, None).await),
+        code(control.restore_start(&eve, RestoreWish::of(backup.id), None).await),
+        code(control.environment_get(&eve, world.production.id).await),
+        code(control.environment_delete(&eve, world.production.id).await),
+        code(control.backup_list(&eve, world.production.id, BackupQuery::default(), FIRST).await),
+        code(control.task_get(&eve, task).await),
+        code(control.task_cancel(&eve, task).await),
+        code(control.organisation_get(&eve, world.organisation).await),
+        code(control.storage_list(&eve, world.organisation, FIRST).await),
+        code(control.audit_list(&eve, world.organisation, FIRST).await),
+    ];
+    assert_eq!(codes, ["not_found"; 14]);
+    assert_eq!(control.organisation_list(&eve, FIRST).await.unwrap().total, 1);
+    // What is there and what is not sound the same.
+    let there = control.backup_get(&eve, backup.id).await.unwrap_err().message;
+    let id = undoo_core::BackupId::generate();
+    let not_there = control.backup_get(&eve, id).await.unwrap_err().message;
+    assert_eq!(there.replace(&backup.id.to_string(), ""), not_there.replace(&id.to_string(), ""));
+}
+
+async fn another_project_is_denied(world: World) {
+    let backup = world.backed_up().await;
+    let control = &world.control;
+    let nobody = world.somebody("nobody@example.com", None).await;
+    assert_eq!(code(control.backup_get(&nobody, backup.id).await), "missing_permission");
+    assert_eq!(code(control.environment_get(&nobody, world.production.id).await), "missing_permission");
+    let none = control.environment_list(&nobody, world.organisation, None, FIRST).await.unwrap();
+    assert_eq!(none.total, 0);
+    let none = control.task_list(&nobody, world.organisation, None, None, None, FIRST).await.unwrap();
+    assert_eq!(none.total, 0);
+}
+
+async fn a_follower_hears_what_they_may_see_and_goes_on_where_they_were(world: World) {
+    let viewer = world.somebody("viewer@example.com", Some(ProjectRole::Viewer)).await;
+    let nobody = world.somebody("nobody@example.com", None).await;
+    let mut heard = Box::pin(world.control.events_follow(&viewer, None).await.unwrap());
+    let mut unheard = Box::pin(world.control.events_follow(&nobody, None).await.unwrap());
+    world.backed_up().await;
+    let soon = crate::fake_plane::SOON;
+    let first = tokio::time::timeout(soon, heard.next()).await.unwrap().unwrap();
+    assert_eq!(first.event.event.kind.to_string(), "backup.started");
+    let mut later = Box::pin(world.control.events_follow(&viewer, Some(first.id)).await.unwrap());
+    let next = tokio::time::timeout(soon, later.next()).await.unwrap().unwrap();
+    assert_eq!(next.event.sequence, first.event.sequence + 1);
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(300), unheard.next()).await;
+    assert!(quiet.is_err());
+}

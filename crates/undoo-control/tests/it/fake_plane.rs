@@ -1,0 +1,349 @@
+//! A data plane that remembers what is on its target, and fails, hangs or loses its caller where it is told.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use undoo_control::plane::{
+    BackupJob, CutOver, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, StagedRestore, Watch,
+};
+use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signer};
+use undoo_engine::{
+    order::{Answer, Failure, Intent, Parts, Phase},
+    orders::{Listed, UndoPlan},
+    outgoing::{Held, HeldOutgoing},
+    record::{Record, State},
+};
+use undoo_storage::Options;
+
+/// What happens at a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trip {
+    /// It fails before it has done anything.
+    Fails,
+    /// It waits until it is called off.
+    Hangs,
+    /// Its caller is lost before it has done anything.
+    LostBefore,
+    /// Its caller is lost half-way.
+    LostWithin,
+    /// Its caller is lost when it is done.
+    LostAfter,
+}
+
+#[derive(Default)]
+struct Target {
+    records: BTreeMap<RestoreId, Record>,
+    /// Restores whose mails were let go.
+    released: Vec<RestoreId>,
+}
+
+#[derive(Default)]
+struct Memory {
+    target: Target,
+    trips: HashMap<&'static str, (Trip, u32)>,
+    calls: Vec<&'static str>,
+}
+
+#[derive(Default)]
+pub struct FakePlane {
+    memory: Mutex<Memory>,
+    /// Told when a caller is to be lost.
+    pub lost: Notify,
+    /// Told when a call begins to hang.
+    pub hanging: Notify,
+}
+
+impl FakePlane {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// From now on, that many times.
+    pub fn trip(&self, call: &'static str, trip: Trip, times: u32) {
+        self.memory.lock().unwrap().trips.insert(call, (trip, times));
+    }
+
+    pub fn calls(&self, call: &str) -> usize {
+        self.memory.lock().unwrap().calls.iter().filter(|known| **known == call).count()
+    }
+
+    /// What the target says of a restore.
+    pub fn state(&self, id: RestoreId) -> Option<State> {
+        self.memory.lock().unwrap().target.records.get(&id).map(|record| record.state)
+    }
+
+    /// Whether nothing on the target stands half-way.
+    pub fn is_whole(&self) -> bool {
+        let memory = self.memory.lock().unwrap();
+        !memory
+            .target
+            .records
+            .values()
+            .any(|record| matches!(record.state, State::Staging | State::Staged | State::Swapping { .. }))
+    }
+
+    pub fn released(&self, id: RestoreId) -> bool {
+        self.memory.lock().unwrap().target.released.contains(&id)
+    }
+
+    fn set(&self, id: RestoreId, state: State) -> Option<Record> {
+        let mut memory = self.memory.lock().unwrap();
+        let record = memory.target.records.get_mut(&id)?;
+        match state {
+            State::Live { side } => record.went_live(side),
+            state => record.state = state,
+        }
+        Some(record.clone())
+    }
+
+    async fn enter(&self, call: &'static str, watch: Option<&Watch>) -> Result<Option<Trip>> {
+        let trip = {
+            let mut memory = self.memory.lock().unwrap();
+            memory.calls.push(call);
+            match memory.trips.get_mut(call) {
+                Some((trip, times)) if *times > 0 => {
+                    *times -= 1;
+                    Some(*trip)
+                }
+                _ => None,
+            }
+        };
+        match trip {
+            Some(Trip::Fails) => Err(Problem::new(
+                Kind::NotProven,
+                "injected",
+                format!("{call} was told to fail"),
+                "Do not tell it to.",
+            )),
+            Some(Trip::Hangs) => {
+                self.hanging.notify_one();
+                match watch {
+                    Some(watch) => watch.stop.cancelled().await,
+                    None => std::future::pending().await,
+                }
+                Err(Problem::new(Kind::Cancelled, "cancelled", "called off", ""))
+            }
+            Some(Trip::LostBefore) => self.lose().await,
+            other => Ok(other),
+        }
+    }
+
+    async fn within(&self, trip: Option<Trip>) {
+        if trip == Some(Trip::LostWithin) {
+            self.lose().await
+        }
+    }
+
+    async fn leave(&self, trip: Option<Trip>) {
+        if trip == Some(Trip::LostAfter) {
+            self.lose().await
+        }
+    }
+
+    async fn lose<T>(&self) -> T {
+        self.lost.notify_one();
+        std::future::pending().await
+    }
+}
+
+fn phases(watch: &Watch, phases: &[Phase]) {
+    for phase in phases {
+        watch.audience.tell(Answer::Phase { phase: *phase });
+    }
+}
+
+fn held() -> HeldOutgoing {
+    HeldOutgoing { mails: vec![Held { id: 1, what: "a@example.com".into() }], crons: Vec::new() }
+}
+
+fn record(job: &RestoreJob) -> Record {
+    Record {
+        id: job.id,
+        backup: job.backup_name.clone(),
+        target: job.at.target.clone(),
+        database: job.at.database.clone().unwrap(),
+        owner: "odoo".into(),
+        parts: Parts::All,
+        intent: job.intent,
+        restored_oid: Some(2),
+        replaced_oid: Some(1),
+        state: State::Staging,
+        epoch: 1,
+        started: Timestamp::now(),
+        swapped: None,
+        undo_until: None,
+        undo_window_hours: job.options.undo_window_hours,
+        downtime_ms: None,
+    }
+}
+
+fn missing(id: RestoreId) -> Problem {
+    Problem::new(Kind::Missing, "restore_missing", format!("no restore {id}"), "")
+}
+
+#[async_trait]
+impl Plane for FakePlane {
+    async fn discover(&self) -> Result<Vec<FoundOdoo>> {
+        let at = Location { target: "docker:acme_odoo".into(), database: None };
+        Ok(vec![self.inspect(&at).await?])
+    }
+
+    async fn inspect(&self, at: &Location) -> Result<FoundOdoo> {
+        self.enter("inspect", None).await?;
+        let container = at.target.strip_prefix("docker:").unwrap().to_owned();
+        Ok(FoundOdoo {
+            databases: vec!["acme".into()],
+            image: "odoo:19.0".into(),
+            odoo_version: Some("19.0".into()),
+            postgres_version: Some("17.2".into()),
+            database_container: None,
+            filestore: "/var/lib/odoo/filestore".into(),
+            running: true,
+            container,
+        })
+    }
+
+    async fn plan(&self, _: &RestoreJob, watch: &Watch) -> Result<undoo_engine::restore::Plan, Failure> {
+        let trip = self.enter("plan", Some(watch)).await?;
+        phases(watch, &[Phase::Inspect, Phase::Preflight]);
+        self.leave(trip).await;
+        let plan = json!({
+            "backup": {
+                "layout": "undoo",
+                "database": null,
+                "odoo": { "version": "19.0", "modules": 1 },
+                "filestore": { "form": "members", "files": 1, "bytes": 1 },
+                "findings": [],
+            },
+            "cluster": {
+                "major": 17, "version": "17.2", "superuser": true, "create_db": true, "create_role": true,
+                "owner_exists": true, "owner_member": true, "available_extensions": [], "live": null,
+            },
+            "findings": [],
+        });
+        Ok(serde_json::from_value(plan).unwrap())
+    }
+
+    async fn stage(&self, job: &RestoreJob, watch: &Watch) -> Result<StagedRestore, Failure> {
+        let trip = self.enter("stage", Some(watch)).await?;
+        self.memory.lock().unwrap().target.records.insert(job.id, record(job));
+        phases(watch, &[Phase::Prepare, Phase::Data]);
+        self.within(trip).await;
+        phases(watch, &[Phase::PostData, Phase::Filestore, Phase::Verify, Phase::Boot]);
+        self.set(job.id, State::Staged);
+        self.leave(trip).await;
+        Ok(StagedRestore {
+            intent: job.intent.unwrap_or(Intent::Copy),
+            neutralized: job.neutralize,
+            held: held(),
+            findings: Vec::new(),
+            booted_ms: Some(10),
+            report: json!({ "rows": 1 }),
+        })
+    }
+
+    async fn cut_over(&self, job: &RestoreJob, _: &StagedRestore, watch: &Watch) -> Result<CutOver, Failure> {
+        let trip = self.enter("cut_over", None).await?;
+        assert_eq!(self.state(job.id), Some(State::Staged), "only what was staged is swapped in");
+        phases(watch, &[Phase::Cutover, Phase::HealthCheck]);
+        self.set(job.id, State::Swapping { to: Side::Restored });
+        self.within(trip).await;
+        let record = self.set(job.id, State::Live { side: Side::Restored }).unwrap();
+        self.leave(trip).await;
+        Ok(CutOver { record, report: Some(json!({ "signed": true })) })
+    }
+
+    async fn standing(&self, _: &Location, id: RestoreId) -> Result<Option<Listed>> {
+        self.enter("standing", None).await?;
+        let record = self.memory.lock().unwrap().target.records.get(&id).cloned();
+        Ok(record.map(|record| Listed { record, held: held(), can_be_undone: true }))
+    }
+
+    async fn discard(&self, _: &Location, id: RestoreId) -> Result<()> {
+        let trip = self.enter("discard", None).await?;
+        let state = self.state(id);
+        if matches!(state, Some(State::Live { .. } | State::Swapping { .. } | State::Purged)) {
+            return Err(Problem::new(Kind::Conflict, "not_staged", "it has gone live", ""));
+        }
+        self.memory.lock().unwrap().target.records.remove(&id);
+        self.leave(trip).await;
+        Ok(())
+    }
+
+    async fn undo_plan(&self, _: &Location) -> Result<UndoPlan, Failure> {
+        self.enter("undo_plan", None).await?;
+        let record = self.memory.lock().unwrap().target.records.values().next_back().cloned();
+        let record = record.ok_or_else(|| Problem::new(Kind::Missing, "nothing_to_undo", "none", ""))?;
+        Ok(UndoPlan { record, to: Side::Replaced, written: Vec::new() })
+    }
+
+    async fn swap(
+        &self,
+        _: &Location,
+        id: RestoreId,
+        to: Side,
+        _: &Signer,
+        _: &Watch,
+    ) -> Result<CutOver, Failure> {
+        let trip = self.enter("swap", None).await?;
+        let state = self.state(id).ok_or_else(|| missing(id))?;
+        assert!(matches!(state, State::Live { .. } | State::Swapping { .. }), "{state:?} cannot be swapped");
+        self.set(id, State::Swapping { to });
+        self.within(trip).await;
+        let record = self.set(id, State::Live { side: to }).unwrap();
+        self.leave(trip).await;
+        Ok(CutOver { record, report: None })
+    }
+
+    async fn release(&self, _: &Location) -> Result<Value> {
+        let trip = self.enter("release", None).await?;
+        {
+            let mut memory = self.memory.lock().unwrap();
+            let newest = memory.target.records.keys().next_back().copied();
+            memory.target.released.extend(newest);
+        }
+        self.leave(trip).await;
+        Ok(json!({ "mails": 1, "crons": 0 }))
+    }
+
+    async fn purge(&self, _: &Location, id: RestoreId) -> Result<()> {
+        let trip = self.enter("purge", None).await?;
+        self.set(id, State::Purged);
+        self.leave(trip).await;
+        Ok(())
+    }
+
+    async fn back_up(&self, job: &BackupJob, watch: &Watch) -> Result<MadeBackup, Failure> {
+        let call = if job.kept.is_some() { "back_up_kept" } else { "back_up" };
+        let trip = self.enter(call, Some(watch)).await?;
+        phases(watch, &[Phase::Snapshot, Phase::Dump]);
+        self.within(trip).await;
+        let storage = job.storage.0.storage(&Options::default())?;
+        let mut upload = storage.write(&job.key, None)?;
+        upload.write(b"a backup").await?;
+        upload.finish().await?;
+        self.leave(trip).await;
+        Ok(MadeBackup {
+            size_bytes: 8,
+            database_size_bytes: 5,
+            filestore_size_bytes: (!job.database_only).then_some(3),
+            verified: true,
+            environment_snapshot: json!({ "odoo_version": "19.0" }),
+        })
+    }
+}
+
+/// Long enough for anything here, far too short for a person.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A time that is so many hours away.
+pub fn hours(hours: i64) -> SignedDuration {
+    SignedDuration::from_hours(hours)
+}

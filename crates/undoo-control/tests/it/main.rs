@@ -1,0 +1,13 @@
+//! The use cases and the workflows over a fake data plane and the real databases: SQLite files and a
+//! PostgreSQL server.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod authorisation;
+mod backups;
+mod fake_plane;
+mod identity;
+mod kept_pairs;
+mod kills;
+mod restores;
+mod world;
