@@ -248,17 +248,17 @@ mod tests {
 
     #[test]
     fn who_is_signed_in_is_kept_where_only_they_can_read_it() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("it works");
         let file = folder.path().join("undoo/login.json");
-        assert!(read(&file).unwrap().is_none());
-        write(&file, &kept()).unwrap();
-        write(&file, &Kept { url: "https://other.example".into(), ..kept() }).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert!(read(&file).expect("it works").is_none());
+        write(&file, &kept()).expect("it works");
+        write(&file, &Kept { url: "https://other.example".into(), ..kept() }).expect("it works");
+        let mode = |path: &Path| fs::metadata(path).expect("it works").permissions().mode() & 0o777;
         assert_eq!(mode(&file), 0o600);
-        assert_eq!(mode(file.parent().unwrap()), 0o700);
-        let read = read(&file).unwrap().unwrap();
+        assert_eq!(mode(file.parent().expect("it works")), 0o700);
+        let read = read(&file).expect("it works").expect("it works");
         assert_eq!((read.url.as_str(), read.token.expose()), ("https://other.example", "geheim"));
-        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(file.parent().expect("it works")).expect("it works").count(), 1);
     }
 
     #[test]
@@ -282,8 +282,8 @@ mod tests {
 
     #[test]
     fn a_token_is_the_first_line_of_what_comes() {
-        assert_eq!(token_from(&b" t0ken \nmore"[..]).unwrap().expose_secret(), "t0ken");
-        assert_eq!(token_from(&b"\n"[..]).unwrap_err().code, "no_token");
-        assert!(token_from(&[b'x'; 10_000][..]).unwrap().expose_secret().len() <= 4096);
+        assert_eq!(token_from(&b" t0ken \nmore"[..]).expect("it works").expose_secret(), "t0ken");
+        assert_eq!(token_from(&b"\n"[..]).expect_err("it fails").code, "no_token");
+        assert!(token_from(&[b'x'; 10_000][..]).expect("it works").expose_secret().len() <= 4096);
     }
 }

@@ -105,8 +105,8 @@ async fn a_task_that_ends_otherwise_has_the_exit_code_that_the_work_would_have_h
                         "remedy": "r", "findings": [finding] });
     let log =
         json!([line("do_started", Value::Null), line("do_failed", cause), line("undo_started", Value::Null)]);
-    assert_eq!(code("failed", log).await.unwrap_err(), (4, 1));
-    assert_eq!(code("failed", json!([])).await.unwrap_err(), (9, 0));
-    assert_eq!(code("cancelled", json!([])).await.unwrap_err(), (130, 0));
-    assert_eq!(code("stuck", json!([])).await.unwrap_err(), (10, 0));
+    assert_eq!(code("failed", log).await.expect_err("it fails"), (4, 1));
+    assert_eq!(code("failed", json!([])).await.expect_err("it fails"), (9, 0));
+    assert_eq!(code("cancelled", json!([])).await.expect_err("it fails"), (130, 0));
+    assert_eq!(code("stuck", json!([])).await.expect_err("it fails"), (10, 0));
 }
