@@ -97,6 +97,10 @@ fn control(config: &Config, store: Store, sealer: Sealer) -> Control {
 
 async fn migrate(arguments: &SettingsArgs) -> Result<()> {
     let config = started(Config::of(arguments)?);
+    if matches!(config.database, Database::Sqlite(_)) {
+        // A database that is there without its key counts as one that has lost it.
+        drop(keys(&config).await?);
+    }
     let applied = store(&config).await?.migrate().await?;
     if applied.is_empty() {
         return print("The database is up to date\n");
