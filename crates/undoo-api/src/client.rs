@@ -5,6 +5,7 @@
 //! output hold them.
 
 mod call;
+mod download;
 mod endpoints;
 mod list;
 mod sse;
@@ -18,6 +19,7 @@ use url::Url;
 
 pub use self::{
     call::findings,
+    download::Download,
     list::{List, Page},
     stream::{Event, Events},
 };

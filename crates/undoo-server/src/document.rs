@@ -3,16 +3,16 @@
 //! Each operation says in `x-permission` which permission it takes and in `x-scope` what on. The matrix in
 //! the tests asks every operation as every role and holds the answers against these two.
 
+use undoo_api::problem::{self, ProblemDetails};
 use utoipa::openapi::{
-    Components, ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder,
-    Tag,
+    Components, ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ResponseBuilder, Tag,
     header::HeaderBuilder,
     path::{Operation, PathItem},
     schema::{ObjectBuilder, Type},
     security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 use utoipa::{PartialSchema, ToSchema};
-use undoo_api::problem::{self, ProblemDetails};
 
 use crate::request::caller::COOKIE;
 
@@ -87,19 +87,28 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 fn complete_one(operation: &mut Operation) {
     let permission = operation.extensions.as_ref().and_then(|all| all.get("x-permission")?.as_str());
     let permission = permission.unwrap_or_default().to_owned();
-    let mut failures = vec![("400", "The request is not understood, or not possible as things stand.".to_owned())];
+    let mut failures =
+        vec![("400", "The request is not understood, or not possible as things stand.".to_owned())];
     if permission != PUBLIC {
         operation.security =
             Some(["token", "session"].map(|scheme| SecurityRequirement::new(scheme, [""; 0])).into());
         failures.push(("401", "Nobody is signed in.".to_owned()));
-        failures.push(("403", match permission.as_str() {
-            SIGNED_IN => "The request came by cookie and not from a page of this server.".to_owned(),
-            permission => format!("The permission `{permission}` is missing."),
-        }));
+        failures.push((
+            "403",
+            match permission.as_str() {
+                SIGNED_IN => "The request came by cookie and not from a page of this server.".to_owned(),
+                permission => format!("The permission `{permission}` is missing."),
+            },
+        ));
+    } else {
+        failures.push(("403", "The password, link or token is wrong, or holds no longer.".to_owned()));
     }
     if operation.parameters.is_some() || operation.request_body.is_some() {
         failures.push(("404", "There is no such thing, or it is somebody else's.".to_owned()));
-        failures.push(("422", "A field is not what it should be, or a finding stands that was not accepted.".to_owned()));
+        failures.push((
+            "422",
+            "A field is not what it should be, or a finding stands that was not accepted.".to_owned(),
+        ));
     }
     if operation.request_body.is_some() {
         failures.push(("409", "Something else is at work there, or stands in the way.".to_owned()));

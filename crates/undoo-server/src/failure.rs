@@ -22,7 +22,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 #[derive(Debug)]
 pub struct Failure {
     status: StatusCode,
-    problem: Problem,
+    problem: Box<Problem>,
     errors: Vec<FieldError>,
     findings: Vec<Finding>,
 }
@@ -36,7 +36,7 @@ impl Failure {
     /// One that the kind of the problem gives no status for.
     pub fn with_status(status: StatusCode, code: &'static str, message: &str, remedy: &str) -> Self {
         let problem = Problem::new(Kind::Invalid, code, message, remedy);
-        Self { status, problem, errors: Vec::new(), findings: Vec::new() }
+        Self { status, problem: Box::new(problem), errors: Vec::new(), findings: Vec::new() }
     }
 
     /// A request whose fields are not what they should be.
@@ -46,7 +46,7 @@ impl Failure {
         let remedy = "Mend what is named and send the request again.";
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
-            problem: Problem::new(Kind::Invalid, "invalid_fields", message, remedy),
+            problem: Box::new(Problem::new(Kind::Invalid, "invalid_fields", message, remedy)),
             errors,
             findings: Vec::new(),
         }
@@ -87,8 +87,9 @@ impl Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        let status = StatusCode::from_u16(problem::status(&problem)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, problem, errors: Vec::new(), findings: Vec::new() }
+        let status =
+            StatusCode::from_u16(problem::status(&problem)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, problem: Box::new(problem), errors: Vec::new(), findings: Vec::new() }
     }
 }
 
@@ -130,7 +131,7 @@ pub async fn told(request: Request, next: Next) -> Response {
 }
 
 fn log(failure: &Failure) {
-    let Problem { code, message, .. } = &failure.problem;
+    let Problem { code, message, .. } = &*failure.problem;
     if failure.status.is_server_error() {
         let causes = causes(&failure.problem);
         tracing::error!(code, message, causes, "a request failed");
@@ -184,4 +185,3 @@ pub fn of_a_panic(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     Failure::from(Problem::new(Kind::Internal, "panic", format!("a handler panicked: {said}"), ""))
         .into_response()
 }
-

@@ -21,7 +21,10 @@ use crate::{
 
 /// `/healthz`, `/readyz` and `/metrics`.
 pub fn routes() -> Router<App> {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
 }
 
 /// The process answers.
@@ -58,7 +61,8 @@ async fn metrics(State(app): State<App>) -> Response {
             for (status, tasks) in standing {
                 gauge!("undoo_tasks", "status" => status).set(tasks as f64);
             }
-            let waits = depth.oldest_queued.map_or(0.0, |since| Timestamp::now().duration_since(since).as_secs_f64());
+            let waits =
+                depth.oldest_queued.map_or(0.0, |since| Timestamp::now().duration_since(since).as_secs_f64());
             gauge!("undoo_oldest_queued_task_seconds").set(waits.max(0.0));
         }
         Err(problem) => tracing::warn!(code = problem.code, "the queue could not be measured: {problem}"),

@@ -40,8 +40,9 @@ pub fn organization(caller: &Caller, named: Option<OrganisationId>) -> Result<Or
     match (named, caller.grants.organisations().as_deref()) {
         (Some(named), _) => Ok(named),
         (None, Some([only])) => Ok(*only),
-        (None, _) => {
-            Err(Failure::of_field("organization_id", "is required, since there are several that could be meant"))
-        }
+        (None, _) => Err(Failure::of_field(
+            "organization_id",
+            "is required, since there are several that could be meant",
+        )),
     }
 }

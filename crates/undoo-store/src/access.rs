@@ -113,7 +113,7 @@ pub async fn token_revoke(on: &impl Connection, id: TokenId, at: Timestamp) -> R
 /// # Errors
 /// Those of the database.
 pub async fn token_used(on: &impl Connection, id: TokenId, at: Timestamp) -> Result<()> {
-    let before = at.checked_sub(1.minute()).map_err(|error| misuse("No such time.").caused_by(error))?;
+    let before = at.checked_sub(1.minute()).map_err(|error| misuse("no such time").caused_by(error))?;
     let used = tokens::ActiveModel {
         last_used_at: ActiveValue::Set(Some(micros(at))),
         ..tokens::ActiveModel::default()

@@ -68,7 +68,7 @@ pub async fn append(tx: &Tx, new: &NewAudit) -> Result<()> {
     let first = head::Model { organisation_id, sequence: 0, hash: BEGINNING.to_vec() };
     insert_if_free(tx.raw(), first).await.map_err(failure)?;
     let head = head::Entity::find_by_id(organisation_id).lock(LockType::NoKeyUpdate).one(tx.raw()).await;
-    let head = head.map_err(failure)?.ok_or_else(|| misuse("An organisation's audit log has no head."))?;
+    let head = head.map_err(failure)?.ok_or_else(|| misuse("an organisation's audit log has no head"))?;
     let mut row = entry::Model {
         organisation_id,
         sequence: head.sequence + 1,
@@ -160,7 +160,7 @@ fn changed(sequence: i64) -> Problem {
     Problem::new(
         Kind::Invalid,
         "audit_log_changed",
-        format!("Entry {sequence} of the audit log is not what was written, or is missing."),
-        "Somebody changed the database beside Undoo. Compare with a copy from before; keep both.",
+        format!("entry {sequence} of the audit log is not what was written, or is missing"),
+        "somebody changed the database beside Undoo. Compare with a copy from before; keep both",
     )
 }

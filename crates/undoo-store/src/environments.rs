@@ -96,8 +96,8 @@ fn taken(error: DbErr, environment: &Environment) -> Problem {
         Problem::new(
             Kind::Conflict,
             "already_adopted",
-            "Another environment is this database of this container already.",
-            "Use that environment, or remove it first.",
+            "another environment is this database of this container already",
+            "use that environment, or remove it first",
         )
     })
 }

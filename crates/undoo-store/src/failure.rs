@@ -32,8 +32,8 @@ pub(crate) fn name_taken(what: &str, name: &str) -> Problem {
     Problem::new(
         Kind::Conflict,
         "name_taken",
-        format!("There is {what} named \"{name}\" already."),
-        "Choose another name.",
+        format!("there is {what} named \"{name}\" already"),
+        "choose another name",
     )
 }
 
@@ -42,8 +42,8 @@ pub(crate) fn changed_meanwhile(what: &str) -> Problem {
     Problem::new(
         Kind::Conflict,
         "changed_meanwhile",
-        format!("The {what} was changed by somebody else at the same time."),
-        "Look at it again, then decide.",
+        format!("the {what} was changed by somebody else at the same time"),
+        "look at it again, then decide",
     )
 }
 
@@ -55,8 +55,8 @@ pub(crate) fn unreadable(
     Problem::new(
         Kind::Internal,
         "row_unreadable",
-        format!("The database holds a \"{column}\" that this version does not understand."),
-        "Was the database changed by a newer version, or by hand? Start the version that wrote it.",
+        format!("the database holds a \"{column}\" that this version does not understand"),
+        "was the database changed by a newer version, or by hand? Start the version that wrote it",
     )
     .caused_by(error)
 }
@@ -92,16 +92,16 @@ fn database_problem(error: &dyn DatabaseError) -> Problem {
         return Problem::new(
             Kind::Conflict,
             "exists_already",
-            "Something with the same name or id is there already.",
-            "Look at what is there; choose another name.",
+            "something with the same name or id is there already",
+            "look at what is there; choose another name",
         );
     }
     if error.is_foreign_key_violation() {
         return Problem::new(
             Kind::Conflict,
             "gone_meanwhile",
-            "Something that this refers to is not there any more, or still needs this.",
-            "Look at it again, then decide.",
+            "something that this refers to is not there any more, or still needs this",
+            "look at it again, then decide",
         );
     }
     let code = error.code().unwrap_or_default();
@@ -123,20 +123,20 @@ fn postgres_problem(code: &str) -> Problem {
             Kind::Invalid,
             "text_not_storable",
             "A text has a character in it that the database cannot hold (NUL).",
-            "Leave that character out.",
+            "leave that character out",
         ),
         "3D000" => Problem::new(
             Kind::Missing,
             "database_missing",
-            "The PostgreSQL server has no database of that name.",
-            "Make it (createdb), or correct the name in the database URL.",
+            "the PostgreSQL server has no database of that name",
+            "make it (createdb), or correct the name in the database URL",
         ),
         "42501" => denied("The role that Undoo uses lacks a right in its own database."),
         "42P01" | "42703" => Problem::new(
             Kind::Conflict,
             "not_migrated",
-            "The database does not have the tables of this version.",
-            "Run `undoo migrate`, then start again.",
+            "the database does not have the tables of this version",
+            "run `undoo migrate`, then start again",
         ),
         _ if code.starts_with("28") => denied("The PostgreSQL server refuses the role or its password."),
         // Connections, resources, an operator, time-outs, deadlocks, a standby, the disk.
@@ -155,8 +155,8 @@ fn sqlite_problem(code: &str) -> Problem {
         11 | 26 => Problem::new(
             Kind::Invalid,
             "database_damaged",
-            "The database's file is damaged, or is no SQLite database.",
-            "Was another file named? If not, put back a copy of it; keep the damaged one.",
+            "the database's file is damaged, or is no SQLite database",
+            "was another file named? If not, put back a copy of it; keep the damaged one",
         ),
         _ => defect(),
     }
@@ -166,8 +166,8 @@ fn away() -> Problem {
     Problem::new(
         Kind::Unavailable,
         "database_unavailable",
-        "The control plane's database does not answer, or broke off.",
-        "Look at the database server and its log. Nothing is lost: what was being done is taken up again.",
+        "the control plane's database does not answer, or broke off",
+        "look at the database server and its log. Nothing is lost: what was being done is taken up again",
     )
 }
 
@@ -175,8 +175,8 @@ fn full() -> Problem {
     Problem::new(
         Kind::Unavailable,
         "database_full",
-        "The disk that the control plane's database is on is full.",
-        "Make room on it. Nothing is lost: what was being done is taken up again.",
+        "the disk that the control plane's database is on is full",
+        "make room on it. Nothing is lost: what was being done is taken up again",
     )
 }
 
@@ -185,7 +185,7 @@ fn denied(message: &str) -> Problem {
         Kind::Denied,
         "database_denied",
         message,
-        "Correct the database URL, or the rights of the role or file that it names.",
+        "correct the database URL, or the rights of the role or file that it names",
     )
 }
 
@@ -193,7 +193,7 @@ fn defect() -> Problem {
     Problem::new(
         Kind::Internal,
         "database_error",
-        "The control plane's database refused something that it should not.",
-        "This is a defect of Undoo: report it with the lines of the log.",
+        "the control plane's database refused something that it should not",
+        "this is a defect of Undoo: report it with the lines of the log",
     )
 }

@@ -44,8 +44,8 @@ pub async fn take(tx: &Tx, user: UserId, key: &str, request_hash: [u8; 32], now:
         return Err(Problem::new(
             Kind::Conflict,
             "idempotency_key_expired",
-            "The idempotency key was forgotten in this very moment.",
-            "Send the request again.",
+            "the idempotency key was forgotten in this very moment",
+            "send the request again",
         ));
     };
     if found.at <= oldest(now)? {
@@ -64,8 +64,8 @@ pub async fn take(tx: &Tx, user: UserId, key: &str, request_hash: [u8; 32], now:
         return Err(Problem::new(
             Kind::Conflict,
             "idempotency_key_reused",
-            "The idempotency key came with another request before.",
-            "Use a new key for a new request.",
+            "the idempotency key came with another request before",
+            "use a new key for a new request",
         ));
     }
     // Without an object, whoever took it did not say what came of it, so nothing did.
@@ -82,7 +82,7 @@ pub async fn done(tx: &Tx, user: UserId, key: &str, object: Uuid) -> Result<()> 
     let update = update.filter(Column::UserId.eq(user.uuid())).filter(Column::Key.eq(key));
     match update.exec(tx.raw()).await.map_err(failure)?.rows_affected {
         1 => Ok(()),
-        _ => Err(misuse("An idempotency key is done that was not taken.")),
+        _ => Err(misuse("an idempotency key is done that was not taken")),
     }
 }
 
@@ -96,6 +96,6 @@ pub async fn prune(on: &impl Connection, now: Timestamp) -> Result<()> {
 }
 
 fn oldest(now: Timestamp) -> Result<i64> {
-    let oldest = now.checked_sub(REMEMBERED).map_err(|error| misuse("No such time.").caused_by(error))?;
+    let oldest = now.checked_sub(REMEMBERED).map_err(|error| misuse("no such time").caused_by(error))?;
     Ok(micros(oldest))
 }

@@ -97,8 +97,8 @@ fn email_taken(user: &User) -> undoo_core::Problem {
     undoo_core::Problem::new(
         undoo_core::Kind::Conflict,
         "email_taken",
-        format!("Somebody with the address {} is there already.", user.email),
-        "Give that user a role instead of making a new one.",
+        format!("somebody with the address {} is there already", user.email),
+        "give that user a role instead of making a new one",
     )
 }
 

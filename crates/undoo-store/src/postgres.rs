@@ -21,8 +21,8 @@ pub(crate) async fn open(url: &str) -> Result<PgPool> {
         Problem::new(
             Kind::Invalid,
             "database_url_invalid",
-            "The database URL is not one of PostgreSQL.",
-            "Write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded.",
+            "the database URL is not one of PostgreSQL",
+            "write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded",
         )
     })?;
     let options = options

@@ -40,5 +40,5 @@ pub async fn set_once(on: &impl Connection, name: &str, value: &[u8]) -> Result<
     if insert_if_free(on.writes(), row).await.map_err(failure)? {
         return Ok(value.to_owned());
     }
-    get(on, name).await?.ok_or_else(|| misuse(format!("The setting {name} was removed.")))
+    get(on, name).await?.ok_or_else(|| misuse(format!("the setting {name} was removed")))
 }

@@ -70,8 +70,8 @@ fn made(path: &Path) -> Result<PathBuf> {
         Problem::new(
             Kind::Denied,
             "database_denied",
-            format!("The database {} cannot be opened for writing: {error}.", path.display()),
-            "Make its folder, or give the user that runs Undoo the right to write there.",
+            format!("the database {} cannot be opened for writing: {error}", path.display()),
+            "make its folder, or give the user that runs Undoo the right to write there",
         )
         .caused_by(error)
     })
@@ -87,8 +87,8 @@ fn alone(path: &Path) -> Result<File> {
         Problem::new(
             Kind::Denied,
             "database_denied",
-            format!("The lock file beside the database {} cannot be used: {reason}.", path.display()),
-            "Give the user that runs Undoo the right to write there; the folder has to be on a local disk.",
+            format!("the lock file beside the database {} cannot be used: {reason}", path.display()),
+            "give the user that runs Undoo the right to write there; the folder has to be on a local disk",
         )
     };
     let lock = lock.map_err(|error| refused(error.to_string()).caused_by(error))?;
@@ -97,8 +97,8 @@ fn alone(path: &Path) -> Result<File> {
         Err(TryLockError::WouldBlock) => Err(Problem::new(
             Kind::Conflict,
             "database_in_use",
-            format!("The database {} is open in another process of Undoo.", path.display()),
-            "Stop that one first (its `undoo serve` has a worker in it). Several processes need PostgreSQL: \
+            format!("the database {} is open in another process of Undoo", path.display()),
+            "stop that one first (its `undoo serve` has a worker in it). Several processes need PostgreSQL: \
              `--database-url postgres://…`.",
         )),
         Err(TryLockError::Error(error)) => Err(refused(error.to_string()).caused_by(error)),

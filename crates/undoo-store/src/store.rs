@@ -59,8 +59,8 @@ impl Store {
         Err(Problem::new(
             Kind::Invalid,
             "database_url_invalid",
-            "The database URL is neither one of SQLite nor one of PostgreSQL.",
-            "Write sqlite:/PATH/undoo.db, or postgres://USER:PASSWORD@HOST:PORT/DATABASE.",
+            "the database URL is neither one of SQLite nor one of PostgreSQL",
+            "write sqlite:/PATH/undoo.db, or postgres://USER:PASSWORD@HOST:PORT/DATABASE",
         ))
     }
 

@@ -1,6 +1,7 @@
 //! The command line as people type it. Its help text is its manual.
 
 mod platform;
+pub mod remote;
 
 use std::path::PathBuf;
 
@@ -64,6 +65,14 @@ pub enum Command {
     /// The platform.
     #[command(flatten)]
     Platform(PlatformCommand),
+    /// A server.
+    #[command(flatten)]
+    Remote(remote::RemoteCommand),
+    /// Print what makes a shell complete these commands: source it, or put it where the shell looks.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Carry out one order given as JSON on standard input. Started by undoo itself, in a container.
     #[command(hide = true)]
     Mover,
@@ -141,9 +150,14 @@ pub struct OnTarget {
 
 /// `undoo restore`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Restore {
+    /// What to do on a server instead.
+    #[command(subcommand)]
+    pub command: Option<remote::RestoreCommand>,
     /// A path, a folder, an http(s):// URL or an s3://BUCKET/KEY URL. Its layout is told by content.
-    pub backup: String,
+    #[arg(required = true)]
+    backup: Option<String>,
     /// What encrypted backups are read with.
     #[command(flatten)]
     pub keys: KeyArgs,
@@ -212,6 +226,13 @@ pub struct Restore {
     /// Print JSON lines of progress, the last one with the report.
     #[arg(long)]
     pub json: bool,
+}
+
+impl Restore {
+    /// The backup, where no server restores it.
+    pub fn backup(&self) -> &str {
+        self.backup.as_deref().expect("it is required where there is no subcommand")
+    }
 }
 
 /// A public key as inspection shows it.
@@ -316,7 +337,11 @@ pub enum ConvertLayout {
 /// `undoo backup`
 #[derive(Debug, Args)]
 #[command(after_long_help = BACKUP_EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Backup {
+    /// What to do on a server instead.
+    #[command(subcommand)]
+    pub command: Option<remote::BackupCommand>,
     /// docker:CONTAINER (an Odoo container) or compose:PROJECT.
     #[arg(required_unless_present = "database_url")]
     pub target: Option<String>,
@@ -326,8 +351,8 @@ pub struct Backup {
     /// Storage that the backup is kept in: a folder, or an address as `undoo storage test` takes it, with
     /// credentials from the environment. The backup becomes
     /// STORAGE/backups/ORG/ENV/DATABASE_YYYY-MM-DD_HH-MM-SS_ID.zip (UTC), and is there only when it is whole.
-    #[arg(long, value_name = "STORAGE")]
-    pub to: String,
+    #[arg(long, value_name = "STORAGE", required = true)]
+    to: Option<String>,
     /// Whose backup it is.
     #[arg(long, value_name = "ORG", default_value = "local")]
     pub org: String,
@@ -353,6 +378,13 @@ pub struct Backup {
     /// Print JSON lines of progress, the last one with what was made.
     #[arg(long)]
     pub json: bool,
+}
+
+impl Backup {
+    /// The storage, where no server makes the backup.
+    pub fn to(&self) -> &str {
+        self.to.as_deref().expect("it is required where there is no subcommand")
+    }
 }
 
 /// How a backup that is written is compressed.

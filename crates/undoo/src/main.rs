@@ -13,6 +13,7 @@ mod place;
 mod plane;
 mod platform;
 mod relay;
+mod remote;
 mod shell;
 mod signature;
 mod ui;
@@ -23,7 +24,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use undoo_engine::order::{Answer, Audience, Failure};
 
-use cli::{Cli, Command};
+use cli::{
+    Cli, Command,
+    remote::{BackupCommand, RestoreCommand},
+};
 use ui::Ui;
 
 #[tokio::main]
@@ -49,8 +53,11 @@ async fn main() -> ExitCode {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Inspect(inspect) => inspect.json,
-        Command::Restore(restore) => restore.json,
-        Command::Backup(backup) => backup.json,
+        Command::Restore(restore) => {
+            restore.command.as_ref().map_or(restore.json, RestoreCommand::wants_json)
+        }
+        Command::Backup(backup) => backup.command.as_ref().map_or(backup.json, BackupCommand::wants_json),
+        Command::Remote(command) => command.wants_json(),
         Command::Undo(undo) => undo.on.json,
         Command::Purge(purge) => purge.on.json,
         Command::Report(report) => report.on.json,
@@ -59,7 +66,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Prune(prune) => prune.json,
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         // Its report is the one document, also when a step failed.
-        Command::Storage(_) | Command::Platform(_) => false,
+        Command::Storage(_) | Command::Platform(_) | Command::Completions { .. } => false,
         Command::Mover | Command::CutoverAgent => true,
     }
 }

@@ -63,10 +63,15 @@ impl Client {
     }
 
     fn call(&self, method: Method, path: &[&str]) -> Call<'_> {
+        Call { method, ..self.at(self.url(path)) }
+    }
+
+    /// A request for what is at an address.
+    pub(super) fn at(&self, url: Url) -> Call<'_> {
         Call {
             client: self,
-            method,
-            url: self.url(path),
+            method: Method::GET,
+            url,
             body: None,
             once: None,
             within: self.patience.answer,
@@ -173,7 +178,10 @@ impl Call<'_> {
     async fn sent(&self, within: Option<Duration>) -> Result<Response, Failed> {
         let client = self.client;
         let mut request = client.http.request(self.method.clone(), self.url.clone());
-        request = request.header(ACCEPT, "application/json").headers(self.headers.clone());
+        if !self.headers.contains_key(ACCEPT) {
+            request = request.header(ACCEPT, "application/json");
+        }
+        request = request.headers(self.headers.clone());
         request = match &client.shown {
             Shown::Nothing => request,
             Shown::Token(token) => request.bearer_auth(token.expose_secret()),
@@ -248,6 +256,11 @@ impl Client {
         };
         let problem = Problem::new(Kind::Unavailable, code, message, remedy);
         Failed { problem: problem.caused_by(error.without_url()), arrived, after: None }
+    }
+
+    /// A connection that ended before what came over it.
+    pub(super) fn broken_off(&self, error: reqwest::Error) -> Problem {
+        self.unanswered(error).problem
     }
 
     pub(super) fn silent(&self) -> Problem {

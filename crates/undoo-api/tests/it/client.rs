@@ -261,3 +261,34 @@ async fn a_list_is_read_to_its_end_page_by_page() {
     assert!(requests[1].starts_with("GET /api/v1/environments?page=2&page_size=100 "));
     assert!(requests[2].starts_with("GET /api/v1/environments?page=1&page_size=2 "));
 }
+
+#[tokio::test]
+async fn a_backup_is_fetched_without_credentials_and_its_address_is_in_no_error() {
+    let whole = answer("200 OK", "", "PK-backup");
+    let half = Step::Say("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\nPK".into());
+    let server = Server::with([whole, half, answer("403 Forbidden", "", "signature=geheim")]).await;
+    let client = client(&server);
+    let address = format!("{}/b.zip?signature=geheim", server.base).into();
+    let mut download = client.fetch(&address).await.unwrap();
+    assert_eq!(download.total(), Some(9));
+    let mut read = Vec::new();
+    while let Some(bytes) = download.next().await.unwrap() {
+        read.extend(bytes);
+    }
+    assert_eq!(read, b"PK-backup");
+    assert!(!server.requests()[0].to_lowercase().contains("authorization"));
+
+    let mut download = client.fetch(&address).await.unwrap();
+    let broken = loop {
+        match download.next().await {
+            Ok(bytes) => assert!(bytes.is_some()),
+            Err(problem) => break problem,
+        }
+    };
+    assert_eq!(broken.code, "connection_lost");
+    let refused = client.fetch(&address).await.err().unwrap();
+    assert_eq!(refused.kind, Kind::Denied);
+    for problem in [broken, refused] {
+        assert!(!printed(&problem).contains("geheim"), "{problem:?}");
+    }
+}

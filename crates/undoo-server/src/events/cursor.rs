@@ -58,7 +58,9 @@ mod tests {
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
         assert_eq!("".parse(), Ok(Cursor::default()));
         let id = OrganisationId::generate().uuid().simple();
-        for text in ["7".to_owned(), format!("{id}:"), format!("{id}:-1"), format!("{id}:1."), "x:1".to_owned()] {
+        for text in
+            ["7".to_owned(), format!("{id}:"), format!("{id}:-1"), format!("{id}:1."), "x:1".to_owned()]
+        {
             assert_eq!(text.parse::<Cursor>(), Err(NoCursor), "{text}");
         }
     }

@@ -269,7 +269,8 @@ impl Follower {
             Ok(caller) => self.caller = caller,
             Err(_) => return false,
         }
-        let now = organisations(&self.app, &self.caller, self.query.organization_id).await.unwrap_or_default();
+        let now =
+            organisations(&self.app, &self.caller, self.query.organization_id).await.unwrap_or_default();
         now.len() == self.places.0.len() && now.iter().all(|one| self.places.0.contains_key(one))
     }
 }

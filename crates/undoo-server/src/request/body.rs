@@ -133,7 +133,8 @@ fn no_nul(bytes: &[u8]) -> Result<()> {
         }
     }
     let written = bytes.windows(6).any(|six| six == br"\u0000");
-    let value = if written { serde_json::from_slice(bytes).unwrap_or_default() } else { serde_json::Value::Null };
+    let value =
+        if written { serde_json::from_slice(bytes).unwrap_or_default() } else { serde_json::Value::Null };
     if holds(&value) {
         return Err(Failure::of_field("body", "a text holds a NUL character"));
     }

@@ -92,7 +92,8 @@ fn from_here(headers: &HeaderMap) -> bool {
 
 /// The cookie for a session; without one, the cookie that takes it away.
 pub fn cookie(session: Option<&SecretString>, secure: bool) -> HeaderValue {
-    let mut cookie = Cookie::new(COOKIE, session.map(|session| session.expose_secret().to_owned()).unwrap_or_default());
+    let mut cookie =
+        Cookie::new(COOKIE, session.map(|session| session.expose_secret().to_owned()).unwrap_or_default());
     cookie.set_http_only(true);
     cookie.set_same_site(SameSite::Lax);
     cookie.set_path("/");

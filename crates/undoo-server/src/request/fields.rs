@@ -1,7 +1,11 @@
 //! What stands in a path or a query.
 
 use axum::{
-    extract::{FromRequestParts, Path, Query, path::ErrorKind, rejection::{PathRejection, QueryRejection}},
+    extract::{
+        FromRequestParts, Path, Query,
+        path::ErrorKind,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::request::Parts,
 };
 use serde::de::DeserializeOwned;

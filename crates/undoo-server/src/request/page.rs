@@ -31,8 +31,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Paged<T> {
         let Asked(asked) = Asked::from_request_parts(parts, state).await?;
         // Each query of a list has the two fields of this one among its own.
         let paging = Uri::builder().path_and_query(format!("/?{}", query(&uri, is_paging))).build();
-        let Query(ListQuery { page, page_size }) =
-            Query::try_from_uri(&paging.unwrap_or_default()).map_err(|rejection| refused_query(&rejection))?;
+        let Query(ListQuery { page, page_size }) = Query::try_from_uri(&paging.unwrap_or_default())
+            .map_err(|rejection| refused_query(&rejection))?;
         Ok(Self { page: Page { page: page.into(), size: page_size.into() }, asked, uri })
     }
 }
@@ -62,7 +62,8 @@ impl<Q> Paged<Q> {
         let filters = query(&self.uri, |part| !is_paging(part));
         let and = if filters.is_empty() { "" } else { "&" };
         let (path, size) = (self.uri.path(), self.page.size);
-        let link = |(rel, number)| format!("<{path}?{filters}{and}page={number}&page_size={size}>; rel=\"{rel}\"");
+        let link =
+            |(rel, number)| format!("<{path}?{filters}{and}page={number}&page_size={size}>; rel=\"{rel}\"");
         places.into_iter().flatten().map(link).collect::<Vec<_>>().join(", ")
     }
 }

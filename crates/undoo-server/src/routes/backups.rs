@@ -64,7 +64,7 @@ async fn backup_list(
 /// Has a backup made. The answer comes at once; how far it is, events and the task tell.
 #[utoipa::path(
     post, path = "/api/v1/environments/{environment_id}/backups", tag = "backups",
-    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     request_body = CreateBackupRequest,
     responses((status = 201, description = "Queued.", body = BackupResponse)),
     extensions(("x-permission" = json!("project.backups.create")), ("x-scope" = json!("environment")))
@@ -81,7 +81,7 @@ async fn backup_create(
 /// The same as `POST /api/v1/environments/{environment_id}/backups`.
 #[utoipa::path(
     post, path = "/api/v1/backups/environments/{environment_id}/backups", tag = "backups",
-    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     request_body = CreateBackupRequest,
     responses((status = 201, description = "Queued.", body = BackupResponse)),
     extensions(("x-permission" = json!("project.backups.create")), ("x-scope" = json!("environment")))
@@ -163,7 +163,7 @@ async fn backup_delete(
 /// Has a backup read from end to end: afterwards `is_verified` says whether it is what was written.
 #[utoipa::path(
     post, path = "/api/v1/backups/{backup_id}/verify", tag = "backups",
-    params(("backup_id" = BackupId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("backup_id" = BackupId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     responses((status = 202, description = "Queued.", body = BackupResponse)),
     extensions(("x-permission" = json!("project.backups.create")), ("x-scope" = json!("project")))
 )]

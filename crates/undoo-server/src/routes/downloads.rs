@@ -37,7 +37,7 @@ struct PartQuery {
 /// A part of a backup, by an address of `GET /api/v1/backups/{backup_id}/download`.
 #[utoipa::path(
     get, path = "/api/v1/backups/{backup_id}/parts/{part}", tag = "backups",
-    params(("backup_id" = BackupId, Path), ("part" = String, Path, description = "`database`, `filestore` or `zip`."), PartQuery),
+    params(("backup_id" = BackupId, Path), ("part" = String, Path, pattern = "^(database|filestore|zip)$"), PartQuery),
     responses(
         (status = 200, description = "Its bytes.", content_type = "application/octet-stream"),
         (status = 403, description = "The link was changed, or holds no longer.", body = undoo_api::problem::ProblemDetails,

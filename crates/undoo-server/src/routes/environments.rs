@@ -14,9 +14,11 @@ use crate::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(environment_list, environment_adopt))
-        .routes(routes!(environment_get, environment_update, environment_delete))
+    OpenApiRouter::new().routes(routes!(environment_list, environment_adopt)).routes(routes!(
+        environment_get,
+        environment_update,
+        environment_delete
+    ))
 }
 
 /// Environments that the caller may see. The organisation can be left out by who belongs to one only.

@@ -49,7 +49,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// the restored system is proven.
 #[utoipa::path(
     post, path = "/api/v1/backups/restore", tag = "restores", request_body = RestoreRequest,
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     responses((status = 201, description = "Queued.", body = RestorePointResponse)),
     extensions(("x-permission" = json!("project.backups.restore")), ("x-scope" = json!("environment")))
 )]
@@ -72,7 +72,7 @@ async fn restore_start(
 /// Restores a backup with everything that can be chosen; with `dry_run`, answers what that would do.
 #[utoipa::path(
     post, path = "/api/v1/backups/restore/v2", tag = "restores", request_body = RestoreRequestV2,
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     responses(
         (status = 201, description = "Queued.", body = RestoreResponseV2),
         (status = 200, description = "What the restore would do: the answer to `dry_run`.", body = RestorePlanResponse),
@@ -195,7 +195,7 @@ async fn restore_cancel(
 /// Takes the newest restore of an environment back, within its undo window; undoing again brings it back.
 #[utoipa::path(
     post, path = "/api/v1/restore/{restore_id}/undo", tag = "restores",
-    params(("restore_id" = RestoreId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("restore_id" = RestoreId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     responses((status = 202, description = "Queued.", body = RestorePointResponse)),
     extensions(("x-permission" = json!("project.backups.restore")), ("x-scope" = json!("environment")))
 )]
@@ -246,7 +246,7 @@ async fn restore_held(
 /// Lets held mails and crons go.
 #[utoipa::path(
     post, path = "/api/v1/restore/{restore_id}/release", tag = "restores",
-    params(("restore_id" = RestoreId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("restore_id" = RestoreId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     responses((status = 202, description = "Queued.", body = RestorePointResponse)),
     extensions(("x-permission" = json!("project.backups.restore")), ("x-scope" = json!("environment")))
 )]
@@ -264,7 +264,7 @@ async fn restore_release(
 /// Removes the pair that a restore keeps, before its time. Afterwards the restore cannot be undone.
 #[utoipa::path(
     post, path = "/api/v1/restore/{restore_id}/purge", tag = "restores",
-    params(("restore_id" = RestoreId, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("restore_id" = RestoreId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     responses((status = 202, description = "Queued.", body = RestorePointResponse)),
     extensions(("x-permission" = json!("project.backups.restore")), ("x-scope" = json!("environment")))
 )]

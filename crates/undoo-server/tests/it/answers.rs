@@ -25,7 +25,13 @@ fn is_problem(answered: &Answered, status: u16, code: &str) -> Value {
     body
 }
 
-async fn send(platform: &Platform, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
+async fn send(
+    platform: &Platform,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answered {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -67,7 +73,10 @@ async fn a_field_that_is_wrong_is_named() {
         (json!({}), "backup_id"),
         (json!({ "backup_id": 7 }), "backup_id"),
         (json!({ "backup_id": id, "target": { "mode": "sideways" } }), "target.mode"),
-        (json!({ "backup_id": id, "target": { "mode": "new", "new_environment": {} } }), "target.new_environment.name"),
+        (
+            json!({ "backup_id": id, "target": { "mode": "new", "new_environment": {} } }),
+            "target.new_environment.name",
+        ),
         (json!({ "backup_id": id, "create_pre_restore_bakup": false }), "create_pre_restore_bakup"),
         (json!({ "backup_id": id, "undo_window_hours": 0 }), "undo_window_hours"),
         (json!({ "backup_id": id, "accept": ["a\u{0}b"] }), "body"),
@@ -99,8 +108,14 @@ async fn json_is_taken_whatever_the_content_type_says_and_no_body_is_an_empty_ob
     for kind in kinds {
         let place = platform.place(EnvironmentType::Staging).await;
         let bearer = format!("Bearer {}", platform.token_of(Role::ProjectAdmin, &place).await);
-        let other = platform.environment(&place.project, Some(&place.server), Some(place.storage.id),
-            EnvironmentType::Staging).await;
+        let other = platform
+            .environment(
+                &place.project,
+                Some(&place.server),
+                Some(place.storage.id),
+                EnvironmentType::Staging,
+            )
+            .await;
         let path = format!("/api/v1/environments/{}/backups", other.id);
         let headers = [("authorization", bearer.as_str()), ("content-type", kind)];
         let body = if kind == "text/plain" { "" } else { r#"{"backup_type": "manual"}"# };
@@ -171,7 +186,8 @@ async fn whoever_runs_the_server_learns_whether_it_works_without_signing_in() {
 #[tokio::test]
 async fn nothing_of_an_answer_is_kept_framed_or_guessed_by_a_browser() {
     let platform = Platform::on_sqlite().await;
-    let answered = send(&platform, Method::GET, "/api/v1/auth/me", &[("x-request-id", "from-a-proxy")], "").await;
+    let answered =
+        send(&platform, Method::GET, "/api/v1/auth/me", &[("x-request-id", "from-a-proxy")], "").await;
     let headers = &answered.headers;
     assert_eq!(headers["x-request-id"], "from-a-proxy");
     assert_eq!(headers["x-content-type-options"], "nosniff");

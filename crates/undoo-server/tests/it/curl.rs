@@ -31,9 +31,11 @@ impl World {
     /// Runs an example. A path without a host is one of this server, and the token is in curl's own
     /// configuration where an example leaves it out.
     async fn run(&self, example: &str) -> Output {
-        let example = example.replace("https://portal.oec.sh", "").replace("\"/api", &format!("\"{}/api", self.base));
+        let example =
+            example.replace("https://portal.oec.sh", "").replace("\"/api", &format!("\"{}/api", self.base));
         let example = example.replace("{token}", &self.token);
-        let configuration = format!("header = \"Authorization: Bearer {}\"\nsilent\nshow-error\n", self.token);
+        let configuration =
+            format!("header = \"Authorization: Bearer {}\"\nsilent\nshow-error\n", self.token);
         std::fs::write(self.folder.path().join(".curlrc"), configuration).unwrap();
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", &example]).env("CURL_HOME", self.folder.path());
@@ -62,10 +64,17 @@ impl World {
     fn written(&self) {
         let folder = self.platform.folder.path().join(self.place.server.id.to_string());
         std::fs::create_dir_all(&folder).unwrap();
-        let mut zip = zip::ZipWriter::new(File::create(folder.join(self.place.backup.key.as_ref().unwrap())).unwrap());
+        let mut zip =
+            zip::ZipWriter::new(File::create(folder.join(self.place.backup.key.as_ref().unwrap())).unwrap());
         let members = [
-            ("dump.sql", "--\n-- PostgreSQL database dump\n--\n\nSELECT 1;\n--\n-- PostgreSQL database dump complete\n--\n\n"),
-            ("manifest.json", r#"{"odoo_dump": "1", "db_name": "acme", "version": "19.0", "version_info": [19, 0, 0, "final", 0, ""], "major_version": "19.0", "pg_version": "15.20", "modules": {}}"#),
+            (
+                "dump.sql",
+                "--\n-- PostgreSQL database dump\n--\n\nSELECT 1;\n--\n-- PostgreSQL database dump complete\n--\n\n",
+            ),
+            (
+                "manifest.json",
+                r#"{"odoo_dump": "1", "db_name": "acme", "version": "19.0", "version_info": [19, 0, 0, "final", 0, ""], "major_version": "19.0", "pg_version": "15.20", "modules": {}}"#,
+            ),
             ("filestore/aa/aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d", "hello"),
         ];
         for (name, content) in members {
@@ -84,7 +93,10 @@ async fn the_example_before_an_upgrade() {
         -H "Authorization: Bearer {token}" \
         -d '{"backup_type": "manual", "description": "Pre-upgrade safety backup"}'"#;
     let backup = world.answers(&example.replace("{env_id}", &environment)).await;
-    assert_eq!((&backup["status"], &backup["description"]), (&json!("pending"), &json!("Pre-upgrade safety backup")));
+    assert_eq!(
+        (&backup["status"], &backup["description"]),
+        (&json!("pending"), &json!("Pre-upgrade safety backup"))
+    );
     let example = r#"curl -X POST "https://portal.oec.sh/api/v1/backups/restore" \
         -d '{"backup_id": "{backup_id}", "target_environment_id": "{staging_id}"}'"#;
     let example = example.replace("{backup_id}", &world.place.backup.id.to_string());

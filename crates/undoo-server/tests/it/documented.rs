@@ -61,11 +61,26 @@ async fn a_restore_of_the_first_version_answers_201_with_the_restore_point() {
     let answered = world.restore(RESTORE, &world.admin, body).await;
     assert_eq!(answered.status, StatusCode::CREATED);
     let point = answered.json();
-    has(&point, &[
-        "id", "backup_id", "target_environment_id", "status", "task_id", "pre_restore_backup_id",
-        "is_new_environment", "is_cross_server", "started_at", "completed_at", "duration_seconds",
-        "error_message", "error_step", "create_date", "created_by",
-    ]);
+    has(
+        &point,
+        &[
+            "id",
+            "backup_id",
+            "target_environment_id",
+            "status",
+            "task_id",
+            "pre_restore_backup_id",
+            "is_new_environment",
+            "is_cross_server",
+            "started_at",
+            "completed_at",
+            "duration_seconds",
+            "error_message",
+            "error_step",
+            "create_date",
+            "created_by",
+        ],
+    );
     assert_eq!((&point["status"], &point["target_environment_id"]), (&json!("pending"), &json!(target)));
     assert_eq!((&point["is_new_environment"], &point["started_at"]), (&json!(false), &Value::Null));
     let path = format!("/api/v1/restore/{}", point["id"].as_str().unwrap());
@@ -83,7 +98,10 @@ async fn a_restore_of_the_second_version_answers_201_with_restore_point_task_and
     let answer = answered.json();
     has(&answer["restore_point"], &["id", "target_vm_id", "status"]);
     assert_eq!(answer["task"]["task_type"], "restore");
-    assert_eq!((&answer["task"]["status"], &answer["task"]["arq_job_id"]), (&json!("queued"), &answer["task"]["id"]));
+    assert_eq!(
+        (&answer["task"]["status"], &answer["task"]["arq_job_id"]),
+        (&json!("queued"), &answer["task"]["id"])
+    );
     assert_eq!(answer["target_environment"]["id"], json!(target));
     has(&answer["target_environment"], &["name", "environment_type", "status"]);
 }
@@ -92,17 +110,23 @@ async fn a_restore_of_the_second_version_answers_201_with_restore_point_task_and
 async fn a_restore_that_cannot_be_is_refused_with_the_documented_status() {
     let world = World::new().await;
     let World { platform, place, admin } = &world;
-    for status in [BackupStatus::Pending, BackupStatus::Running, BackupStatus::Failed, BackupStatus::Deleted] {
+    for status in [BackupStatus::Pending, BackupStatus::Running, BackupStatus::Failed, BackupStatus::Deleted]
+    {
         let backup = platform.backup_in(place, status).await;
         let answered = world.restore(RESTORE, admin, json!({ "backup_id": backup.id })).await;
         refused(&answered, 400, "backup_not_completed");
     }
-    refused(&world.restore(RESTORE, admin, json!({ "backup_id": BackupId::generate() })).await, 404, "not_found");
+    refused(
+        &world.restore(RESTORE, admin, json!({ "backup_id": BackupId::generate() })).await,
+        404,
+        "not_found",
+    );
     let body = json!({ "backup_id": place.backup.id, "target_environment_id": EnvironmentId::generate() });
     refused(&world.restore(RESTORE, admin, body).await, 404, "not_found");
     for mode in ["new", "cross_server"] {
         let new = json!({ "name": "Clone", "environment_type": "staging", "server_id": place.server.id });
-        let body = json!({ "backup_id": place.backup.id, "target": { "mode": mode, "new_environment": new } });
+        let body =
+            json!({ "backup_id": place.backup.id, "target": { "mode": mode, "new_environment": new } });
         refused(&world.restore(RESTORE_V2, admin, body).await, 400, "mode_not_available");
     }
     let body = json!({ "backup_id": place.backup.id, "target": { "mode": "existing" } });
@@ -112,7 +136,11 @@ async fn a_restore_that_cannot_be_is_refused_with_the_documented_status() {
     let body = json!({ "backup_id": place.backup.id, "target_environment_id": other.environment.id });
     refused(&world.restore(RESTORE, &owner, body).await, 400, "cross_project");
     // The place's own waiting restore.
-    refused(&world.restore(RESTORE, admin, json!({ "backup_id": place.backup.id })).await, 409, "environment_busy");
+    refused(
+        &world.restore(RESTORE, admin, json!({ "backup_id": place.backup.id })).await,
+        409,
+        "environment_busy",
+    );
 }
 
 #[tokio::test]
@@ -177,10 +205,21 @@ async fn what_a_backup_can_be_restored_to_comes_in_an_object() {
     let owner = platform.token_of(Role::OrgOwner, &place).await;
     let answer = platform.get(&path, &owner).await.json();
     let server = &answer["servers"][0];
-    has(server, &[
-        "id", "name", "ip_address", "available_cpu", "available_ram_mb", "available_disk_gb",
-        "current_environments", "recommended", "has_sufficient_resources", "incompatibility_reason",
-    ]);
+    has(
+        server,
+        &[
+            "id",
+            "name",
+            "ip_address",
+            "available_cpu",
+            "available_ram_mb",
+            "available_disk_gb",
+            "current_environments",
+            "recommended",
+            "has_sufficient_resources",
+            "incompatibility_reason",
+        ],
+    );
     assert_eq!((&server["available_cpu"], &server["recommended"]), (&json!(6), &json!(true)));
 }
 
@@ -212,13 +251,20 @@ async fn a_download_holds_for_an_hour_unless_told_otherwise_and_at_most_a_day() 
 async fn a_backup_is_made_by_either_address_and_deleted_only_when_nothing_reads_it() {
     let world = World::new().await;
     let World { platform, place, admin } = &world;
-    let (one, other) = (world.idle(EnvironmentType::Staging).await, world.idle(EnvironmentType::Staging).await);
-    let paths = [format!("/api/v1/environments/{one}/backups"), format!("/api/v1/backups/environments/{other}/backups")];
+    let (one, other) =
+        (world.idle(EnvironmentType::Staging).await, world.idle(EnvironmentType::Staging).await);
+    let paths = [
+        format!("/api/v1/environments/{one}/backups"),
+        format!("/api/v1/backups/environments/{other}/backups"),
+    ];
     for path in paths {
         let body = json!({ "backup_type": "manual", "description": "Pre-upgrade safety backup" });
         let answered = platform.post(&path, admin, body).await;
         assert_eq!(answered.status, StatusCode::CREATED, "{}", answered.json());
-        assert_eq!((&answered.json()["status"], &answered.json()["backup_type"]), (&json!("pending"), &json!("manual")));
+        assert_eq!(
+            (&answered.json()["status"], &answered.json()["backup_type"]),
+            (&json!("pending"), &json!("manual"))
+        );
     }
     let path = format!("/api/v1/backups/{}", place.backup.id);
     refused(&platform.ask(Method::DELETE, &path, admin, None).await, 409, "backup_in_use");
@@ -235,7 +281,12 @@ async fn a_storage_that_does_not_work_says_at_which_step_and_keeps_its_secrets()
     let config = json!({ "provider": "minio", "bucket": "b", "access_key": "k", "secret_key": "very-secret",
         "endpoint": "http://127.0.0.1:1", "attempts": 1 });
     let answered = platform.post("/api/v1/backups/storage/test", &owner, config.clone()).await;
-    assert_eq!((answered.status, &answered.json()["ok"]), (StatusCode::OK, &json!(false)), "{}", answered.json());
+    assert_eq!(
+        (answered.status, &answered.json()["ok"]),
+        (StatusCode::OK, &json!(false)),
+        "{}",
+        answered.json()
+    );
     assert_eq!(answered.json()["steps"][0]["outcome"], "failed");
     let new = json!({ "organization_id": place.organisation.id, "name": "Bucket", "config": config });
     let made = platform.post("/api/v1/storages", &owner, new).await;

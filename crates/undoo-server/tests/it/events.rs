@@ -93,7 +93,8 @@ impl Platform {
 
 async fn resumes(platform: Platform) {
     let base = platform.listen().await;
-    let (one, other) = (platform.place(EnvironmentType::Staging).await, platform.place(EnvironmentType::Staging).await);
+    let (one, other) =
+        (platform.place(EnvironmentType::Staging).await, platform.place(EnvironmentType::Staging).await);
     let user = platform.with_role(Role::Viewer, &one).await;
     let owner = Some(undoo_core::platform::OrgRole::Owner);
     people::org_role_set(&platform.store, other.organisation.id, user.id, owner).await.unwrap();
@@ -114,7 +115,8 @@ async fn resumes(platform: Platform) {
     assert_eq!(told[0].event, "restore.progress");
     // Whichever was the last seen: exactly the others come.
     for (place, last) in told.iter().enumerate() {
-        let seen: Vec<i64> = told[..=place].iter().map(|told| told.data["number"].as_i64().unwrap()).collect();
+        let seen: Vec<i64> =
+            told[..=place].iter().map(|told| told.data["number"].as_i64().unwrap()).collect();
         let mut numbers = Follower::new(&base, &token, Some(&last.id)).await.numbers(7 - seen.len()).await;
         numbers.sort_unstable();
         let missed: Vec<i64> = (1..=7).filter(|number| !seen.contains(number)).collect();

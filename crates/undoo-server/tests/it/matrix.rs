@@ -65,9 +65,14 @@ fn every_operation_says_which_permission_it_takes_and_what_on() {
         match permission.as_str() {
             undoo_server::PUBLIC | undoo_server::SIGNED_IN => assert_eq!(scope, "", "{id}"),
             permission => {
-                permission.parse::<Permission>().unwrap_or_else(|error| panic!("{id}: x-permission: {error}"));
+                permission
+                    .parse::<Permission>()
+                    .unwrap_or_else(|error| panic!("{id}: x-permission: {error}"));
                 let known = ["platform", "organization", "project", "environment"];
-                assert!(known.contains(&scope.as_str()), "{id}: x-scope: \"{scope}\" is not one of {known:?}");
+                assert!(
+                    known.contains(&scope.as_str()),
+                    "{id}: x-scope: \"{scope}\" is not one of {known:?}"
+                );
             }
         }
     }
@@ -94,7 +99,12 @@ async fn every_operation_answers_every_role_as_the_table_of_permissions_says() {
 }
 
 /// Asks one operation as one role about one place, everything made for it alone.
-async fn check(platform: &Platform, operation: &Operation, role: Option<Role>, place: &str) -> Result<(), String> {
+async fn check(
+    platform: &Platform,
+    operation: &Operation,
+    role: Option<Role>,
+    place: &str,
+) -> Result<(), String> {
     let home = platform.place(EnvironmentType::Staging).await;
     let away = match place {
         "own staging" => None,
@@ -127,7 +137,11 @@ fn judge(
     let got = || format!("{} {}", answered.status, answered.code());
     if operation.permission == undoo_server::PUBLIC {
         let lets_in = signed_out.code() != "not_signed_in" && !signed_out.status.is_server_error();
-        return lets_in.then_some(()).ok_or(format!("signed out: {} {}", signed_out.status, signed_out.code()));
+        return lets_in.then_some(()).ok_or(format!(
+            "signed out: {} {}",
+            signed_out.status,
+            signed_out.code()
+        ));
     }
     if (signed_out.status, signed_out.code().as_str()) != (StatusCode::UNAUTHORIZED, "not_signed_in") {
         return Err(format!("signed out: {} {}", signed_out.status, signed_out.code()));
@@ -147,7 +161,9 @@ fn judge(
     let decided = std::iter::once(decided).chain(besides).find(|one| *one != Decision::Granted);
     match decided.unwrap_or(Decision::Granted) {
         Decision::Granted => match answered.code().as_str() {
-            "missing_permission" | "not_found" | "not_signed_in" => Err(format!("{}, and it is granted", got())),
+            "missing_permission" | "not_found" | "not_signed_in" => {
+                Err(format!("{}, and it is granted", got()))
+            }
             _ => Ok(()),
         },
         Decision::Unseen => match (answered.status, answered.code().as_str()) {
@@ -193,7 +209,8 @@ fn request(operation: &Operation, place: &Place, session: Option<&str>) -> Reque
         request = request.header("cookie", format!("undoo_session={session}"));
         request = request.header("x-requested-with", "test");
     }
-    let body = if operation.has_body { Body::from(body(&operation.id, place).to_string()) } else { Body::empty() };
+    let body =
+        if operation.has_body { Body::from(body(&operation.id, place).to_string()) } else { Body::empty() };
     request.body(body).unwrap()
 }
 
@@ -225,8 +242,10 @@ fn body(operation: &str, place: &Place) -> Value {
         "auth_login" => json!({ "email": "a@example.com", "password": password }),
         "auth_password" => json!({ "current_password": "no", "new_password": password }),
         "auth_invitation_accept" => json!({ "token": "no", "password": password }),
-        "user_create" => json!({ "email": format!("{}@example.org", place.project.id.short()), "name": "Maria",
-            "organization_id": place.organisation.id, "role": "member" }),
+        "user_create" => {
+            json!({ "email": format!("{}@example.org", place.project.id.short()), "name": "Maria",
+            "organization_id": place.organisation.id, "role": "member" })
+        }
         "token_create" => json!({ "name": "nightly" }),
         "organization_create" | "organization_rename" | "project_create" | "project_rename" => {
             json!({ "name": format!("New {}", place.project.id) })
@@ -236,7 +255,9 @@ fn body(operation: &str, place: &Place) -> Value {
         "environment_adopt" => json!({ "project_id": place.project.id, "name": "Adopted",
             "environment_type": "staging", "server_id": place.server.id, "container": "acme_odoo" }),
         "environment_update" => json!({ "domain": "odoo.example.com" }),
-        "storage_create" => json!({ "organization_id": place.organisation.id, "name": "Bucket", "config": s3() }),
+        "storage_create" => {
+            json!({ "organization_id": place.organisation.id, "name": "Bucket", "config": s3() })
+        }
         "storage_update" => json!({ "name": "Renamed" }),
         // What cannot be reached within the machine, so that nobody waits for it.
         "storage_test" => json!({ "provider": "minio", "bucket": "b", "access_key": "k", "secret_key": "s",

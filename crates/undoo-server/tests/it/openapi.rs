@@ -39,6 +39,13 @@ fn whatever_the_document_refers_to_is_in_it() {
 }
 
 #[test]
+fn words_are_in_the_document_as_they_travel() {
+    let words = &document()["components"]["schemas"]["BackupStatus"]["enum"];
+    let known: Vec<&str> = undoo_core::platform::BackupStatus::ALL.iter().map(|one| one.as_str()).collect();
+    assert_eq!(*words, serde_json::json!(known));
+}
+
+#[test]
 fn every_operation_has_a_name_of_its_own_a_section_and_its_failures() {
     let document = document();
     let sections: BTreeSet<&str> =
@@ -81,7 +88,10 @@ async fn the_reference_is_served_whole_by_this_server_and_by_nobody_else() {
     for address in addresses {
         let answered = platform.get(address, "").await;
         assert_eq!(answered.status, StatusCode::OK, "{address}");
-        assert!(!String::from_utf8_lossy(&answered.body).contains("https://"), "{address} needs somebody else");
+        assert!(
+            !String::from_utf8_lossy(&answered.body).contains("https://"),
+            "{address} needs somebody else"
+        );
     }
 }
 

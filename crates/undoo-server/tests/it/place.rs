@@ -5,8 +5,8 @@ use undoo_control::{NewStorage, RestoreWish};
 use undoo_core::{
     BackupId, EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId,
     platform::{
-        Backup, BackupStatus, BackupType, Environment, EnvironmentStatus, EnvironmentType, OrgRole, Organisation,
-        Project, RestorePoint, Server, ServerStatus, StorageRecord, Task, User,
+        Backup, BackupStatus, BackupType, Environment, EnvironmentStatus, EnvironmentType, OrgRole,
+        Organisation, Project, RestorePoint, Server, ServerStatus, StorageRecord, Task, User,
     },
 };
 use undoo_store::{backups, environments, people, restore_points, servers};
@@ -49,7 +49,12 @@ impl Platform {
     }
 
     /// Another environment of a project, with all that belongs to it.
-    pub async fn place_of(&self, organisation: Organisation, project: Project, kind: EnvironmentType) -> Place {
+    pub async fn place_of(
+        &self,
+        organisation: Organisation,
+        project: Project,
+        kind: EnvironmentType,
+    ) -> Place {
         let server = server(organisation.id);
         servers::insert(&self.store, &server).await.unwrap();
         let admin = self.user(true).await;

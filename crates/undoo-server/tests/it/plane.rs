@@ -67,7 +67,14 @@ impl Plane for Elsewhere {
         Err(out_of_reach().into())
     }
 
-    async fn swap(&self, _: &Location, _: RestoreId, _: Side, _: &Signer, _: &Watch) -> Result<CutOver, Failure> {
+    async fn swap(
+        &self,
+        _: &Location,
+        _: RestoreId,
+        _: Side,
+        _: &Signer,
+        _: &Watch,
+    ) -> Result<CutOver, Failure> {
         Err(out_of_reach().into())
     }
 

@@ -153,12 +153,8 @@ impl Platform {
 
     /// A bearer token of somebody's.
     pub async fn token(&self, user: &User, bound_to: Option<OrganisationId>) -> String {
-        let new = NewToken {
-            name: "test".into(),
-            organisation_id: bound_to,
-            scopes: None,
-            expires_in_days: None,
-        };
+        let new =
+            NewToken { name: "test".into(), organisation_id: bound_to, scopes: None, expires_in_days: None };
         let (_, token) = self.control.token_create(&self.caller(user).await, new).await.unwrap();
         token.expose_secret().to_owned()
     }

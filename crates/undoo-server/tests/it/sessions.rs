@@ -82,7 +82,8 @@ async fn a_form_of_another_site_cannot_use_a_session() {
     let session = platform.session(&user).await;
     let path = format!("/api/v1/backups/{}", place.backup.id);
     let delete = |origin: &str| {
-        let request = Request::builder().method(Method::DELETE).uri(&path).header(header::HOST, "undo.example");
+        let request =
+            Request::builder().method(Method::DELETE).uri(&path).header(header::HOST, "undo.example");
         let request = request.header(header::ORIGIN, origin);
         request.header(header::COOKIE, format!("undoo_session={session}")).body(Body::empty()).unwrap()
     };

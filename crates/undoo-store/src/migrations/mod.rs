@@ -41,8 +41,8 @@ pub(crate) async fn pending(on: &impl ConnectionTrait) -> Result<Vec<String>> {
         DbErr::Custom(_) => Problem::new(
             Kind::Conflict,
             "database_newer",
-            "The database was written by a newer version of Undoo.",
-            "Start that version. To go back, restore a copy of the database from before its upgrade.",
+            "the database was written by a newer version of Undoo",
+            "start that version. To go back, restore a copy of the database from before its upgrade",
         )
         .caused_by(error),
         other => failure(other),

@@ -83,8 +83,8 @@ fn lost(lease: &Lease) -> Problem {
     Problem::new(
         Kind::Conflict,
         "lease_lost",
-        format!("The worker {} does not have the task {} any more.", lease.worker, lease.task_id),
-        "Nothing is to be done: another worker has taken it up, or it is over.",
+        format!("the worker {} does not have the task {} any more", lease.worker, lease.task_id),
+        "nothing is to be done: another worker has taken it up, or it is over",
     )
 }
 
@@ -92,7 +92,7 @@ pub(super) fn lease_end(now: Timestamp, lease: Duration) -> Result<Timestamp> {
     let end = SignedDuration::try_from(lease).and_then(|lease| now.checked_add(lease));
     let end = end.map_err(|error| misuse("A lease without an end.").caused_by(error))?;
     // As it is kept.
-    Timestamp::from_microsecond(micros(end)).map_err(|error| misuse("No such time.").caused_by(error))
+    Timestamp::from_microsecond(micros(end)).map_err(|error| misuse("no such time").caused_by(error))
 }
 
 /// A write that happens only under the newest lease.
@@ -176,8 +176,8 @@ pub async fn hand_back(tx: &Tx, lease: &Lease) -> Result<()> {
         return Err(Problem::new(
             Kind::Conflict,
             "task_cancelling",
-            format!("The task {} was called off.", lease.task_id),
-            "End it as cancelled.",
+            format!("the task {} was called off", lease.task_id),
+            "end it as cancelled",
         ));
     }
     let update = Entity::update_many()

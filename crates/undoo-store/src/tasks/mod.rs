@@ -137,7 +137,7 @@ fn environment_busy(other: Option<&Model>) -> Problem {
         Kind::Conflict,
         "environment_busy",
         format!("{other} is at work on this environment."),
-        "Wait until it is over, or cancel it.",
+        "wait until it is over, or cancel it",
     )
 }
 
@@ -186,8 +186,8 @@ pub async fn cancel(tx: &Tx, id: TaskId) -> Result<TaskStatus> {
         Problem::new(
             Kind::Missing,
             "task_missing",
-            format!("There is no task {id}."),
-            "Look at the list of tasks.",
+            format!("there is no task {id}"),
+            "look at the list of tasks",
         )
     })?;
     let status: TaskStatus = word("status", &row.status)?;

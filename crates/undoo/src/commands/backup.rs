@@ -36,7 +36,7 @@ struct Done<'a> {
 }
 
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
-    let storage = storage(&arguments.to)?;
+    let storage = storage(arguments.to())?;
     let recipients = Recipients::parse(&arguments.encrypt_to)?;
     let signer = signature::signer()?;
     let caller = Caller::at(ui);
@@ -68,7 +68,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     };
     let made = backup.make(&place, &signer, caller).await?.made;
     ui.settle();
-    let address = address(&arguments.to, &made.object.key);
+    let address = address(arguments.to(), &made.object.key);
     if ui.is_json() {
         return ui.done(&Done { address: &address, key: &made.object.key, made: &made, findings: &findings });
     }

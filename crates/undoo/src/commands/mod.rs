@@ -13,13 +13,15 @@ mod verify;
 
 use std::io::{IsTerminal, Write};
 
+use clap::CommandFactory;
 use undoo_core::{Kind, Problem, Result};
 use undoo_engine::{encryption::Identities, order::Failure, source::BackupOrder};
 
 use crate::{
-    cli::{Command, KeyArgs},
+    cli::{Cli, Command, KeyArgs},
     docker,
     interrupt::interrupted,
+    remote,
     ui::{self, Ui},
 };
 
@@ -30,8 +32,14 @@ use crate::{
 pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
     match command {
         Command::Inspect(arguments) => inspect::run(&arguments).await,
-        Command::Restore(arguments) => restore::run(&arguments, ui).await,
-        Command::Backup(arguments) => backup::run(&arguments, ui).await,
+        Command::Restore(arguments) => match arguments.command {
+            Some(command) => remote::restore(command, ui).await,
+            None => restore::run(&arguments, ui).await,
+        },
+        Command::Backup(arguments) => match arguments.command {
+            Some(command) => remote::backup(command, ui).await,
+            None => backup::run(&arguments, ui).await,
+        },
         Command::Undo(arguments) => undo::run(&arguments, ui).await,
         Command::Resume(arguments) => undo::resume(&arguments, ui).await,
         Command::Verify(arguments) => verify::run(&arguments, ui).await,
@@ -42,9 +50,18 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Purge(arguments) => keep::purge(&arguments, ui).await,
         Command::Prune(arguments) => prune::run(&arguments, ui).await,
         Command::Storage(arguments) => storage::run(&arguments).await,
+        Command::Remote(command) => remote::run(command, ui).await,
+        Command::Completions { shell } => completions(shell),
         // Dispatched before: they have no person to talk to, or a log of their own.
         Command::Mover | Command::CutoverAgent | Command::Platform(_) => Ok(()),
     }
+}
+
+/// Prints what makes a shell complete the commands.
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "undoo", &mut script);
+    std::io::stdout().lock().write_all(&script).map_err(|error| unwritable(error).into())
 }
 
 /// A backup by its address, with the credentials of this process's environment and the keys that were given.
@@ -63,21 +80,21 @@ impl KeyArgs {
 }
 
 /// Prints a JSON document on standard output.
-fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let written = serde_json::to_writer_pretty(&mut out, document).map_err(std::io::Error::from);
-    written.and_then(|()| writeln!(out)).map_err(|error| {
-        Problem::new(Kind::Unavailable, "output", "standard output cannot be written to", "")
-            .caused_by(error)
-            .into()
-    })
+    written.and_then(|()| writeln!(out)).map_err(|error| unwritable(error).into())
+}
+
+fn unwritable(error: std::io::Error) -> Problem {
+    Problem::new(Kind::Unavailable, "output", "standard output cannot be written to", "").caused_by(error)
 }
 
 /// Makes sure that there is someone to ask, before hours of work end in a question to nobody.
 ///
 /// # Errors
 /// `Cancelled` when there is not, and `--yes` was not given.
-fn can_confirm(yes: bool, ui: &Ui) -> Result<(), Failure> {
+pub(crate) fn can_confirm(yes: bool, ui: &Ui) -> Result<(), Failure> {
     if yes || (!ui.is_json() && std::io::stdin().is_terminal()) {
         return Ok(());
     }
@@ -94,7 +111,7 @@ fn can_confirm(yes: bool, ui: &Ui) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `Cancelled` when they do not, or press Ctrl-C, or when there is no one to ask.
-async fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
+pub(crate) async fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
     can_confirm(yes, ui)?;
     if yes {
         return Ok(());
@@ -123,6 +140,6 @@ async fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
 }
 
 /// Bytes for a person.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }

@@ -89,7 +89,7 @@ async fn stage(arguments: &Arguments, restore: &Restore, place: &Place, ui: &Ui)
 }
 
 fn restore(arguments: &Arguments, place: &Place) -> Result<Restore> {
-    let backup = super::backup(&arguments.backup, &arguments.keys)?;
+    let backup = super::backup(arguments.backup(), &arguments.keys)?;
     Ok(Restore {
         name: work::restore::named(&backup.storage.0),
         backup,
@@ -159,7 +159,7 @@ async fn dry_run(arguments: &Arguments, restore: &Restore, place: &Place, ui: &U
 
 fn show_plan(arguments: &Arguments, place: &Place, plan: &Plan, holders: &[String]) {
     let target = place.target();
-    println!("Plan: restore {} into database \"{}\" of {}", arguments.backup, target.database, target.name);
+    println!("Plan: restore {} into database \"{}\" of {}", arguments.backup(), target.database, target.name);
     for (number, step) in steps(arguments, place, plan, holders).iter().enumerate() {
         println!("  {}. {step}", number + 1);
     }

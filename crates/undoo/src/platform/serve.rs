@@ -63,7 +63,10 @@ async fn first_start(config: &Config, control: &Control, url: &str) -> Result<()
     let token = token.expose_secret();
     print(&format!(
         "This platform has no user yet. Its first one, within {} hours and once, comes in by\n\n    \
-         {url}/setup?token={token}\n\n",
+         {url}/setup?token={token}\n\n\
+         or without a browser by\n\n    \
+         curl {url}/api/v1/auth/setup --json '{{\"token\": \"{token}\", \"email\": \"\", \"name\": \"\", \
+         \"password\": \"\", \"organization_name\": \"\"}}'\n\n",
         config.link_hours
     ))
 }
