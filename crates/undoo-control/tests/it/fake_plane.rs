@@ -216,7 +216,7 @@ impl Plane for FakePlane {
         self.leave(trip).await;
         let plan = json!({
             "backup": {
-                "layout": "undoo",
+                "layout": "odoo_zip",
                 "database": null,
                 "odoo": { "version": "19.0", "modules": 1 },
                 "filestore": { "form": "members", "files": 1, "bytes": 1 },
