@@ -11,7 +11,7 @@ const MOST_OF_A_NAME: usize = 200;
 /// Characters that a description has at most.
 const MOST_OF_A_DESCRIPTION: usize = 2000;
 /// Hours for which a replaced pair may be kept: up to a year.
-const UNDO_WINDOW_HOURS: RangeInclusive<u32> = 1..=8760;
+const UNDO_WINDOW_HOURS: RangeInclusive<u32> = 1..=720;
 /// Days for which a token may hold: up to ten years.
 const EXPIRES_IN_DAYS: RangeInclusive<u32> = 1..=3650;
 

@@ -51,6 +51,11 @@ pub struct RestoreRequestV2 {
     #[serde(default = "yes")]
     #[schema(default = true)]
     pub create_pre_restore_backup: bool,
+    /// Whether the restore goes on when that backup cannot be made, as of a live system that is damaged. What
+    /// it replaces is then kept until somebody removes it.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub keep_raw_pair_instead: bool,
     /// Whether the files are restored along with the database. `false` leaves the target's files as they are.
     #[serde(default = "yes")]
     #[schema(default = true)]
@@ -89,7 +94,7 @@ pub struct RestoreRequestV2 {
     pub auto_rollback: bool,
     /// Hours for which what the restore replaces is kept, so that it can be undone.
     #[serde(default = "undo_window_hours", deserialize_with = "bounds::undo_window_hours")]
-    #[schema(minimum = 1, maximum = 8760, default = 24)]
+    #[schema(minimum = 1, maximum = 720, default = 24)]
     pub undo_window_hours: u32,
     /// Whether only to answer what the restore would do, and what was found; nothing is touched.
     #[serde(default)]
@@ -108,6 +113,7 @@ impl RestoreRequestV2 {
             backup_id,
             target: RestoreTarget::default(),
             create_pre_restore_backup: yes(),
+            keep_raw_pair_instead: false,
             include_filestore: yes(),
             include_database: yes(),
             intent: None,
@@ -355,7 +361,7 @@ pub struct RestoreQuery {
     pub status: Option<RestoreStatus>,
     /// The number of the page, from 1.
     #[serde(default)]
-    #[param(value_type = u64, minimum = 1, default = 1)]
+    #[param(value_type = u64, minimum = 1, maximum = 92233720368547758, default = 1)]
     pub page: PageNumber,
     /// How many items a page has.
     #[serde(default)]

@@ -125,6 +125,7 @@ fn wish(body: RestoreRequestV2) -> Result<RestoreWish> {
         server_id: new.server_id,
     };
     Ok(RestoreWish {
+        keep_raw_pair_instead: body.keep_raw_pair_instead,
         mode: Some(body.target.mode),
         target_environment_id: body.target.environment_id,
         new_environment: body.target.new_environment.map(new),

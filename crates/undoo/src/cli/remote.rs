@@ -275,6 +275,9 @@ pub struct RestoreStart {
     /// Do not back up first what the restore replaces.
     #[arg(long)]
     pub no_safety_backup: bool,
+    /// Go on if that backup cannot be made: what is replaced is then kept until somebody removes it.
+    #[arg(long, conflicts_with = "no_safety_backup")]
+    pub keep_raw_pair_instead: bool,
     /// What the restored system is for. [default: recover in place, copy elsewhere]
     #[arg(long, value_name = "INTENT")]
     pub intent: Option<Intent>,
@@ -299,7 +302,7 @@ pub struct RestoreStart {
     pub no_auto_rollback: bool,
     /// Hours for which the replaced pair is kept.
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=8760))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=720))]
     pub undo_window: u32,
     /// Show how it goes on until it is done; the exit code then says how it ended.
     #[arg(long)]

@@ -81,6 +81,7 @@ fn request(arguments: &RestoreStart, target: &EnvironmentResponse) -> RestoreReq
     RestoreRequestV2 {
         target: place,
         create_pre_restore_backup: !arguments.no_safety_backup,
+        keep_raw_pair_instead: arguments.keep_raw_pair_instead,
         include_filestore: !arguments.database_only,
         include_database: !arguments.filestore_only,
         intent: arguments.intent.map(|intent| match intent {
