@@ -36,8 +36,8 @@ impl TryFrom<u64> for PageNumber {
     type Error = String;
 
     fn try_from(number: u64) -> Result<Self, String> {
-        // More items than a database can count to are on no page.
-        const MOST: u64 = i64::MAX.unsigned_abs() / MOST_PAGE_SIZE;
+        // No list is so long, and a page beyond it could not be computed everywhere.
+        const MOST: u64 = 1_000_000_000;
         match number {
             1..=MOST => Ok(Self(number)),
             number => Err(format!("a page's number is 1 to {MOST}, not {number}")),
@@ -75,7 +75,7 @@ impl From<PageSize> for u64 {
 pub struct ListQuery {
     /// The number of the page, from 1.
     #[serde(default)]
-    #[param(value_type = u64, minimum = 1, maximum = 92233720368547758, default = 1)]
+    #[param(value_type = u64, minimum = 1, maximum = 1_000_000_000, default = 1)]
     pub page: PageNumber,
     /// How many items a page has.
     #[serde(default)]

@@ -361,7 +361,7 @@ pub struct RestoreQuery {
     pub status: Option<RestoreStatus>,
     /// The number of the page, from 1.
     #[serde(default)]
-    #[param(value_type = u64, minimum = 1, maximum = 92233720368547758, default = 1)]
+    #[param(value_type = u64, minimum = 1, maximum = 1_000_000_000, default = 1)]
     pub page: PageNumber,
     /// How many items a page has.
     #[serde(default)]
