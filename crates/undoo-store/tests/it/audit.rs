@@ -59,13 +59,13 @@ async fn whatever_is_changed_shows(world: World) {
         world.sql(&format!("UPDATE audit_entries SET {change} WHERE sequence = 2")).await;
         let problem = audit::verify(&world.store, world.organisation.id).await.unwrap_err();
         assert_eq!(problem.code, "audit_log_changed", "{change}");
-        assert!(problem.message.contains("Entry 2 "), "{change}: {}", problem.message);
+        assert!(problem.message.contains("entry 2 "), "{change}: {}", problem.message);
         world.sql(&format!("UPDATE audit_entries SET {back} WHERE sequence = 2")).await;
         assert_eq!(audit::verify(&world.store, world.organisation.id).await.unwrap(), 3, "{back}");
     }
     world.sql("DELETE FROM audit_entries WHERE sequence = 2").await;
     let problem = audit::verify(&world.store, world.organisation.id).await.unwrap_err();
-    assert!(problem.message.contains("Entry 2 "), "{}", problem.message);
+    assert!(problem.message.contains("entry 2 "), "{}", problem.message);
 }
 
 async fn a_missing_end_shows(world: World) {

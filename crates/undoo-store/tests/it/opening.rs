@@ -48,10 +48,14 @@ async fn refused(url: &str) -> Problem {
 #[tokio::test(flavor = "multi_thread")]
 async fn several_processes_migrate_a_server_at_once() {
     let url = postgres().fresh();
-    let mut processes = tokio::task::JoinSet::new();
+    let mut stores = Vec::new();
     for _ in 0..5 {
         let store = Store::open(&url).await.unwrap();
         assert_eq!(store.pending_migrations().await.unwrap().len(), 1);
+        stores.push(store);
+    }
+    let mut processes = tokio::task::JoinSet::new();
+    for store in stores {
         processes.spawn(async move { store.migrate().await.unwrap().len() });
     }
     assert_eq!(processes.join_all().await.iter().sum::<usize>(), 1);
