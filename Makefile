@@ -28,7 +28,7 @@ demo: ## Break a real Odoo, restore it, undo that, restore again; prints the pro
 
 bench: ## Measure against what people use today (long; docs/benchmarks.md says what)
 	@dev/setup build
-	cargo build --locked --release -p undoo
+	cargo build --locked --release -p undoo -p undoo-store --bins --examples
 	bench/run
 
 fuzz: ## Feed the readers with broken input, FUZZ_SECONDS each (20)

@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 import ours
@@ -123,6 +124,7 @@ class Platform:
         self.port, = free_ports(1)
         self.url = f"http://{HOST}:{self.port}"
         self.token = None
+        self.browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def __enter__(self):
         log = self.database.folder / "serve.log"
@@ -151,23 +153,23 @@ class Platform:
         link = re.search(r"/setup[?#]token=([A-Za-z0-9_-]+)", self.log.read_text())
         if not link:
             raise Failed("undoo serve", "it has printed no one-time link", f"read {self.log}")
+        # The answer's cookie is a session; what asks a thousand times has a token.
         self.call("POST", "/api/v1/auth/setup", token=link[1], email="bench@example.com", name="Bench",
                   password="correct horse battery staple", organization_name="Bench")
-        self.token = self.call("POST", "/api/v1/auth/login", email="bench@example.com",
-                               password="correct horse battery staple")["token"]
+        self.token = self.call("POST", "/api/v1/tokens", name="bench")["token"]
         return self.token
 
     def call(self, method, path, **body):
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "X-Requested-With": "bench"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(self.url + path, method=method, headers=headers,
                                          data=json.dumps(body).encode() if body or method != "GET" else None)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with self.browser.open(request, timeout=30) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
-            raise Failed(f"{method} {path}", f"{error.code}: {error.read()[:300]}", "see undoo's log") from None
+            raise Failed(f"{method} {path}", f"{error.code}: {error.read()[:300]}", f"read {self.log}") from None
         return json.loads(text) if text else None
 
     def memory(self):
@@ -217,6 +219,14 @@ class Platform:
         began = await asyncio.to_thread(happen)
         await asyncio.wait_for(asyncio.gather(*followers), 30)
         return max(heard) - began
+
+
+def task_ms(quick):
+    """Milliseconds for a task: claimed and finished, by twelve workers at once, on PostgreSQL."""
+    with Database("postgres") as database:
+        said = run(ours.program().parent / "examples/queue", database.url, 200 if quick else 5000, 12)
+    result = json.loads(said)
+    return 1000 * result["seconds"] / result["tasks"], result
 
 
 def measure(kind, quick):
