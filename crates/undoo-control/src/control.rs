@@ -4,13 +4,14 @@ use std::{fmt::Display, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use undoo_core::{
     Kind, OrganisationId, Problem, Result, TokenId,
     platform::{Decision, Grants, NewEvent, Permission, Scope, User},
 };
 use undoo_store::{Store, Tx, audit::NewAudit};
 
-use crate::{plane::Plane, secrets::Sealer, throttle::Throttle};
+use crate::{backups::MOST_PARTS, plane::Plane, secrets::Sealer, throttle::Throttle};
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -93,6 +94,8 @@ pub struct Control {
     pub(crate) sealer: Sealer,
     pub(crate) settings: Arc<Settings>,
     pub(crate) throttle: Arc<Throttle>,
+    /// Turns for handing out parts of backups.
+    pub(crate) parts: Arc<Semaphore>,
     clock: Clock,
 }
 
@@ -125,7 +128,8 @@ impl Control {
         settings: Settings,
         clock: Clock,
     ) -> Self {
-        Self { store, plane, sealer, settings: Arc::new(settings), throttle: Arc::default(), clock }
+        let parts = Arc::new(Semaphore::new(MOST_PARTS));
+        Self { store, plane, sealer, settings: Arc::new(settings), throttle: Arc::default(), parts, clock }
     }
 
     /// Where its state is.

@@ -6,7 +6,7 @@ use undoo_core::{
     platform::{Permission, Scope, StorageRecord},
 };
 use undoo_storage::{Options, Redacted, StorageConfig};
-use undoo_store::{Connection, Listed, Page, people, settings, storages};
+use undoo_store::{Connection, Listed, Page, backups, people, settings, storages};
 
 use crate::{
     Caller, Control,
@@ -153,7 +153,8 @@ impl Control {
     /// Changes a storage.
     ///
     /// # Errors
-    /// As [`Control::storage_create`].
+    /// As [`Control::storage_create`]; `storage_in_use` (`Conflict`) for another place while backups are listed in
+    /// it.
     pub async fn storage_update(
         &self,
         caller: &Caller,
@@ -167,6 +168,9 @@ impl Control {
         }
         if let Some(config) = &change.config {
             self.may_use(caller, config)?;
+            if place_of(&self.storage_config(&record)?)? != place_of(config)? {
+                self.not_in_use(&tx, &record).await?;
+            }
             (record.provider, record.shown, record.sealed) = self.sealed(id, config)?;
         }
         if let Some(is_default) = change.is_default {
@@ -182,7 +186,7 @@ impl Control {
         Ok(record)
     }
 
-    /// Forgets a storage. The backups in it stay where they are, and can be had again by configuring it again.
+    /// Forgets a storage.
     ///
     /// # Errors
     /// As [`Control::allow`], for `org.storage.manage`; `storage_in_use` (`Conflict`) while backups are listed
@@ -190,6 +194,7 @@ impl Control {
     pub async fn storage_delete(&self, caller: &Caller, id: StorageId) -> Result<()> {
         let tx = self.store.begin().await?;
         let record = self.storage_for(&tx, caller, id, Permission::OrgStorageManage).await?;
+        self.not_in_use(&tx, &record).await?;
         storages::delete(&tx, id).await?;
         let data = json!({ "name": record.name, "shown": record.shown });
         self.note(&tx, Some(caller), record.organisation_id, "storage.deleted", id, data).await?;
@@ -223,6 +228,21 @@ impl Control {
 
     fn storages_of(&self, caller: &Caller, id: OrganisationId, permission: Permission) -> Result<()> {
         self.allow(caller, permission, Scope::Organisation(id), &Named("organisation", id))
+    }
+
+    async fn not_in_use(&self, tx: &undoo_store::Tx, record: &StorageRecord) -> Result<()> {
+        if !backups::lie_in(tx, record.id).await? {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Conflict,
+            "storage_in_use",
+            format!(
+                "backups are listed in the storage \"{}\", and could not be restored without it",
+                record.name
+            ),
+            "Delete them first, or leave it as it is; its credentials and limits can be changed.",
+        ))
     }
 
     async fn no_other_default(&self, tx: &undoo_store::Tx, organisation: OrganisationId) -> Result<()> {
@@ -289,6 +309,11 @@ impl Control {
         tx.commit().await?;
         Ok(true)
     }
+}
+
+/// The address of a storage, without secrets.
+fn place_of(config: &StorageConfig) -> Result<String> {
+    Ok(config.storage(&Options::default())?.place().to_owned())
 }
 
 fn json_of(value: &impl serde::Serialize) -> Result<Value> {

@@ -102,7 +102,8 @@ pub async fn add(
         }
         sync_directory(&live).map_err(at("sync", &live))?;
         added.replaced.sort();
-        if added.replaced.is_empty() {
+        // An attempt before this one may have moved some aside.
+        if !aside.exists() {
             home.remove(&id)?;
         } else {
             crate::home::remove_tree(&staging)?;

@@ -20,6 +20,7 @@ use crate::{
     attachments::{self, Reconciliation},
     blocking,
     cluster::{self, Cluster},
+    files,
     filestore::{self, Hash, Stage},
     home::{Home, Marker, mark},
     load::{self, Load, Loaded, UnheldState, pace::Pace, read::Judge},
@@ -553,7 +554,13 @@ pub async fn accept(locked: &Locked, work: &Assignment) -> Result<()> {
 /// `Conflict` when it is past staging.
 pub async fn discard(_locked: &Locked, target: &Target, id: &RestoreId) -> Result<()> {
     let home = Home::of(&target.filestore_root);
-    let Some(mut record) = Record::read(&home, id)? else { return home.remove(id) };
+    let Some(mut record) = Record::read(&home, id)? else {
+        // Of files alone: what was moved aside is somebody's.
+        return match home.restore(id).join(files::ASIDE).exists() {
+            true => crate::home::remove_tree(&home.restore(id).join(files::STAGING)),
+            false => home.remove(id),
+        };
+    };
     if !matches!(record.state, State::Staging | State::Staged) {
         return Err(Problem::new(
             Kind::Conflict,

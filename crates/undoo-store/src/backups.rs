@@ -2,7 +2,7 @@
 
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Select};
 use undoo_core::{
-    BackupId, EnvironmentId, OrganisationId, ProjectId, Result,
+    BackupId, EnvironmentId, OrganisationId, ProjectId, Result, StorageId,
     platform::{Backup, BackupStatus, BackupType},
 };
 
@@ -52,6 +52,20 @@ pub async fn update(on: &impl Connection, backup: &Backup, expected: BackupStatu
     let unchanged = Condition::all().add(Column::Status.eq(expected.as_str()));
     let written = row::overwrite(on.writes(), Model::from(backup), unchanged).await.map_err(failure)?;
     if written { Ok(()) } else { Err(changed_meanwhile("backup")) }
+}
+
+/// Whether a storage has backups that are there, or are about to be.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lie_in(on: &impl Connection, storage: StorageId) -> Result<bool> {
+    let gone =
+        [BackupStatus::Deleted, BackupStatus::Failed, BackupStatus::Cancelled].map(BackupStatus::as_str);
+    let found = Entity::find()
+        .filter(Column::StorageId.eq(storage.uuid()))
+        .filter(Column::Status.is_not_in(gone))
+        .one(on.reads());
+    Ok(found.await.map_err(failure)?.is_some())
 }
 
 /// Those of an environment.

@@ -1,12 +1,14 @@
 //! Environments.
 
-use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::LockType,
+};
 use undoo_core::{
     EnvironmentId, Kind, OrganisationId, Problem, ProjectId, Result, ServerId, platform::Environment,
 };
 
 use crate::{
-    Connection, Listed, Page,
+    Connection, Listed, Page, Tx,
     failure::{changed_meanwhile, failure, failure_or_taken, name_taken},
     page::listed,
     row,
@@ -28,6 +30,15 @@ pub async fn insert(on: &impl Connection, environment: &Environment) -> Result<(
 pub async fn get(on: &impl Connection, id: EnvironmentId) -> Result<Option<Environment>> {
     let row = Entity::find_by_id(id.uuid()).one(on.reads()).await.map_err(failure)?;
     row.map(Environment::try_from).transpose()
+}
+
+/// One, which nobody else changes before this transaction ends.
+///
+/// # Errors
+/// Those of the database.
+pub async fn locked(tx: &Tx, id: EnvironmentId) -> Result<Option<Environment>> {
+    let row = Entity::find_by_id(id.uuid()).lock(LockType::NoKeyUpdate).one(tx.raw()).await;
+    row.map_err(failure)?.map(Environment::try_from).transpose()
 }
 
 /// Writes it as it now is.

@@ -79,14 +79,18 @@ pub async fn newest_live_of(on: &impl Connection, target: EnvironmentId) -> Resu
     found.one(on.reads()).await.map_err(failure)?.map(RestorePoint::try_from).transpose()
 }
 
-/// Whether a restore of this backup is under way.
+/// Whether a restore of this backup, or one whose safety backup it is, is under way or stuck.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn using_backup(on: &impl Connection, backup: BackupId) -> Result<bool> {
-    let over = RestoreStatus::ALL.iter().filter(|status| status.is_final()).map(|status| status.as_str());
+    let over = |status: &&RestoreStatus| status.is_final() && **status != RestoreStatus::Stuck;
+    let over = RestoreStatus::ALL.iter().filter(over).map(|status| status.as_str());
+    let either = Condition::any()
+        .add(Column::BackupId.eq(backup.uuid()))
+        .add(Column::PreRestoreBackupId.eq(backup.uuid()));
     let found = Entity::find()
-        .filter(Column::BackupId.eq(backup.uuid()))
+        .filter(either)
         .filter(Column::Status.is_not_in(over))
         .one(on.reads())
         .await

@@ -1,14 +1,14 @@
 //! Handing out a backup: signed addresses of its storage where that can sign, of our own where it cannot and
 //! for the parts that are no objects.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use secrecy::SecretString;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 use undoo_core::{
-    BackupId, Result,
+    BackupId, Kind, Problem, Result,
     link::{Link, MOST_EXPIRES_IN, Member},
     platform::Permission,
     word,
@@ -131,10 +131,13 @@ impl Control {
             let message = format!("backup {} has no filestore", backup.id);
             return Err(invalid("no_filestore", message, "Its database can be had by itself."));
         }
+        let turn = Arc::clone(&self.parts).try_acquire_owned().map_err(|_| busy())?;
         let opened = part::open(&order, member, &Options::default()).await?;
+        let runtime = Handle::current();
         tokio::spawn(async move {
+            let _turn = turn;
             let failed = sender.clone();
-            if let Err(problem) = opened.write(Pieces(sender)).await {
+            if let Err(problem) = opened.write(Pieces { sender, runtime }).await {
                 tracing::warn!(%problem, "a part of a backup was not handed out whole");
                 let error = std::io::Error::other(problem.message);
                 drop(failed.send(Err(error)).await);
@@ -152,14 +155,32 @@ impl Control {
     }
 }
 
+/// Parts that are handed out at the same time: each keeps a thread.
+pub(crate) const MOST_PARTS: usize = 16;
+/// How long a piece waits to be fetched; whoever does not read for so long is dropped.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn busy() -> Problem {
+    Problem::new(
+        Kind::Unavailable,
+        "downloads_busy",
+        format!("{MOST_PARTS} downloads are under way already"),
+        "Try again in a while; the link holds until it expires.",
+    )
+}
+
 /// Hands what a thread writes to whoever listens, a little ahead.
-struct Pieces(mpsc::Sender<std::io::Result<Vec<u8>>>);
+struct Pieces {
+    sender: mpsc::Sender<std::io::Result<Vec<u8>>>,
+    runtime: Handle,
+}
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // Nobody listens any more: the work is broken off.
+        let piece = self.sender.send_timeout(Ok(bytes.to_vec()), PATIENCE);
+        // Nobody listens any more, or reads: the work is broken off.
         let gone = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        self.0.blocking_send(Ok(bytes.to_vec())).map_err(gone)?;
+        self.runtime.block_on(piece).map_err(gone)?;
         Ok(bytes.len())
     }
 

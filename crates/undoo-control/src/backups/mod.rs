@@ -14,6 +14,7 @@ use undoo_engine::source::BackupOrder;
 use undoo_storage::{Access, FtpAccess, S3Access, SftpAccess, StorageOrder};
 use undoo_store::{Connection, Listed, Page, Tx, backups, idempotency, restore_points, storages};
 
+pub(crate) use self::download::MOST_PARTS;
 pub use self::{
     compatible::{CompatibleEnvironment, CompatibleServer},
     download::{Download, Part, PartLink, Urls},

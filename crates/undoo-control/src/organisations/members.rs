@@ -68,7 +68,8 @@ impl Control {
         people::organisation_locked(&tx, organisation).await?.ok_or_else(|| named.missing())?;
         let known = people::user(&tx, user).await?.ok_or_else(|| Named("user", user).missing())?;
         let before = role_of(&tx, organisation, user).await?;
-        if before.is_none() && !knows_user(&tx, caller, &known).await? {
+        let nothing_to_take = before.is_none() && role.is_none();
+        if nothing_to_take || (before.is_none() && !knows_user(&tx, caller, &known).await?) {
             return Err(Named("user", user).missing());
         }
         if before == Some(OrgRole::Owner) && role != Some(OrgRole::Owner) {

@@ -36,7 +36,7 @@ async fn look(control: &Control, seen: Environment) -> Result<()> {
     };
     let tx = control.store.begin().await?;
     // It may have been changed or deleted while it was looked at.
-    let now = environments::get(&tx, seen.id).await?;
+    let now = environments::locked(&tx, seen.id).await?;
     let Some(mut environment) = now.filter(|now| now.deleted_at.is_none()) else { return Ok(()) };
     let before = environment.clone();
     environment.status = status;

@@ -233,9 +233,22 @@ impl Control {
         self.allow(caller, permission, project, &named)?;
         if permission == Permission::BackupsRestore {
             let target = environments::get(on, point.target_environment_id).await?;
-            let kind = target.ok_or_else(|| named.missing())?.environment_type;
+            let target = target.ok_or_else(|| named.missing())?;
+            let kind = target.environment_type;
             let scope = Scope::Environment(point.organisation_id, point.project_id, kind);
             self.allow(caller, permission, scope, &named)?;
+            // Its Odoo may be another environment's by now.
+            if target.deleted_at.is_some() {
+                return Err(Problem::new(
+                    Kind::Conflict,
+                    "environment_deleted",
+                    format!(
+                        "environment \"{}\" was deleted, and its restores are not touched any more",
+                        target.name
+                    ),
+                    "On its server `undoo list`, `undoo undo` and `undoo purge` still know them.",
+                ));
+            }
         }
         Ok(point)
     }

@@ -8,7 +8,8 @@
 //! - if that fails too, the task is stuck, and says what an operator can do;
 //! - how it ended is written in one transaction with what it was about: there is never one without the other.
 //!
-//! Nothing is written under a lease that is lost: what this holds on the target is let go, and that is all.
+//! Nothing is written under a lease that is lost, and nothing on the target is touched any more: whoever took
+//! the task over has removed what this held there.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -228,7 +229,8 @@ pub(crate) async fn drive(
 ) -> Result<Option<End>> {
     let drive = Drive { workflow, held, signal, grace };
     let driven = drive.to_an_end().await;
-    if driven.is_err() {
+    let lost = |problem: &Problem| problem.code == "lease_lost" || drive.is_lost();
+    if driven.as_ref().is_err_and(|problem| !lost(problem)) {
         drive.let_go().await;
     }
     driven
@@ -359,6 +361,9 @@ impl Drive<'_> {
 
     /// Leaves the task to another worker. If it was called off in this very moment, it is taken back instead.
     async fn away(&self) -> Result<Option<Cause>> {
+        if self.is_lost() {
+            return Ok(None);
+        }
         self.let_go().await;
         if self.signal.why() != Some(Why::ShuttingDown) {
             return Ok(None);
@@ -372,6 +377,12 @@ impl Drive<'_> {
             }
             Err(problem) => Err(problem),
         }
+    }
+
+    /// Whether another worker has the task. What it has begun has the same name on the target, and is not to be
+    /// taken for what this one holds there.
+    fn is_lost(&self) -> bool {
+        self.signal.why() == Some(Why::Lost)
     }
 
     async fn let_go(&self) {

@@ -13,7 +13,7 @@ use undoo_core::{
     Kind, Problem, RestoreId, Result,
     platform::{Backup, BackupStatus, BackupType, Environment, RestorePoint, RestoreStatus},
 };
-use undoo_engine::order::Failure;
+use undoo_engine::{order::Failure, record::State};
 use undoo_store::{backups, restore_points};
 
 use super::{
@@ -21,7 +21,9 @@ use super::{
     driver::{Cause, Step},
     held::Held,
     progress::Teller,
+    purge::due,
     signal::Signal,
+    undo::point_at,
 };
 use crate::{
     NewBackup,
@@ -60,9 +62,19 @@ impl Step for FinalBackup {
         if self.accepted || !needed(&point)? {
             return Ok(Value::Null);
         }
+        due(&point, control.now())?;
+        let (_, at) = point_at(&self.held, self.id).await?;
+        let standing = control.plane.standing(&at, self.id).await?.map(|listed| listed.record.state);
+        if matches!(standing, None | Some(State::Purged)) {
+            // Somebody has removed it on the server.
+            return Ok(Value::Null);
+        }
         let (_, target) = ends_of(&control.store, &point).await?;
         let backup = match self.begun(&point).await? {
             Some(backup) if backup.status == BackupStatus::Completed => return Ok(json!(backup.id)),
+            Some(backup) if backup.status == BackupStatus::Pending => {
+                backup::begin(&self.held, backup, &target).await?
+            }
             Some(backup) => backup,
             None => self.begin(point, &target).await?,
         };
@@ -118,7 +130,8 @@ impl FinalBackup {
     async fn begun(&self, point: &RestorePoint) -> Result<Option<Backup>> {
         let Some(id) = settled(point)?.final_backup else { return Ok(None) };
         let backup = backups::get(&self.held.control.store, id).await?;
-        Ok(backup.filter(|backup| matches!(backup.status, BackupStatus::Running | BackupStatus::Completed)))
+        use BackupStatus::{Completed, Pending, Running};
+        Ok(backup.filter(|backup| matches!(backup.status, Pending | Running | Completed)))
     }
 
     async fn begin(&self, mut point: RestorePoint, target: &Environment) -> Result<Backup> {

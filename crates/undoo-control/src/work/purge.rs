@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use undoo_core::{Finding, RestoreId, Result, platform::RestorePoint};
+use undoo_core::{Finding, Kind, Problem, RestoreId, Result, platform::RestorePoint};
 use undoo_engine::{order::Failure, record::State};
 use undoo_store::{Tx, restore_points};
 
@@ -14,6 +14,7 @@ use super::{
     final_backup::{FinalBackup, NAME as FINAL_BACKUP},
     held::Held,
     progress::{Subject, Teller},
+    restore::half_way,
     signal::Signal,
     undo::point_at,
 };
@@ -30,15 +31,28 @@ pub(super) fn workflow(held: Arc<Held>, id: RestoreId, accepted: bool) -> Workfl
     Workflow {
         steps: vec![
             Box::new(FinalBackup { held: Arc::clone(&held), teller, id, accepted }),
-            Box::new(Purge { held, id }),
+            Box::new(Purge { held, id, accepted }),
         ],
         conclusion: Box::new(Concluded { control, id }),
     }
 }
 
+/// Code of the problem with which a purge ends that came too early.
+const NOT_DUE: &str = "undo_window_open";
+
+/// Refuses a pair whose time is not over: it may have been swapped since somebody looked.
+pub(super) fn due(point: &RestorePoint, now: Timestamp) -> Result<()> {
+    if point.undo_until.is_none_or(|until| until <= now) {
+        return Ok(());
+    }
+    let message = format!("what restore {} keeps can still be brought back", point.id);
+    Err(Problem::new(Kind::Conflict, NOT_DUE, message, "It is removed when its undo window is over."))
+}
+
 struct Purge {
     held: Arc<Held>,
     id: RestoreId,
+    accepted: bool,
 }
 
 #[async_trait]
@@ -48,11 +62,17 @@ impl Step for Purge {
     }
 
     async fn act(&self, _: &Signal) -> Result<Value, Failure> {
-        let (_, at) = point_at(&self.held, self.id).await?;
+        let (point, at) = point_at(&self.held, self.id).await?;
+        if !self.accepted {
+            due(&point, self.held.control.now())?;
+        }
         let plane = &self.held.control.plane;
-        let standing = plane.standing(&at, self.id).await?.map(|listed| listed.record.state);
-        if let Some(State::Live { .. }) = standing {
-            plane.purge(&at, self.id).await?;
+        match plane.standing(&at, self.id).await?.map(|listed| listed.record.state) {
+            Some(State::Live { .. }) => plane.purge(&at, self.id).await?,
+            Some(State::Swapping { .. }) => {
+                return Err(half_way(self.id, &at, "which of its pairs is kept is not decided").into());
+            }
+            None | Some(State::Staging | State::Staged | State::Purged) => {}
         }
         Ok(Value::Null)
     }
@@ -77,6 +97,7 @@ impl Conclude for Concluded {
                 point.undo_until = None;
                 ("restore.purged", json!({ "environment": point.target_environment_id }))
             }
+            End::Failed(cause) if cause.code == NOT_DUE => return Ok(None),
             End::Failed(cause) => {
                 self.keep_longer(&mut point, cause)?;
                 ("restore.kept_longer", json!({ "until": point.undo_until, "why": cause.text() }))

@@ -11,7 +11,12 @@ use undoo_core::{
     Finding, Kind, Problem, RestoreId, Result, Side,
     platform::{EventKind, RestorePoint, RestoreStatus},
 };
-use undoo_engine::{order::Failure, orders::Listed, outgoing::HeldOutgoing, record::State};
+use undoo_engine::{
+    order::{Failure, Strategy},
+    orders::Listed,
+    outgoing::HeldOutgoing,
+    record::State,
+};
 use undoo_store::{Tx, backups, restore_points};
 
 use super::{
@@ -162,7 +167,12 @@ impl Step for Stage {
         let (plane, at) = (&self.0.held.control.plane, self.0.at().await?);
         *self.0.staged() = None;
         match self.0.standing().await?.map(|listed| listed.record.state) {
-            None | Some(State::Staging | State::Staged) => plane.discard(&at, self.0.id).await,
+            None => match plane.discard(&at, self.0.id).await {
+                // Somebody else is at work there, and this has left nothing that the next sweep would not find.
+                Err(problem) if problem.code == "target_busy" => Ok(()),
+                discarded => discarded,
+            },
+            Some(State::Staging | State::Staged) => plane.discard(&at, self.0.id).await,
             // It went live, was swapped back, and waits where the replaced one would: nobody asked for it.
             Some(State::Live { side: Side::Replaced }) => plane.purge(&at, self.0.id).await,
             Some(State::Purged) => Ok(()),
@@ -255,9 +265,9 @@ impl SwapIn {
         };
         let ended = |over| Ended { over, held, findings: Vec::new() };
         match record.state {
-            State::Live { side: Side::Restored } => Ok(ended(CutOver { record, report: None })),
             State::Live { side: Side::Replaced } => Err(swapped_back().into()),
-            State::Swapping { to } => {
+            // Where it is live already, this signs the report that nobody has signed yet.
+            State::Live { side: to } | State::Swapping { to } => {
                 let plane = &self.0.held.control.plane;
                 let over = plane.swap(&job.at, self.0.id, to, &job.signer, watch).await?;
                 match to {
@@ -310,7 +320,11 @@ impl Conclude for Concluded {
                 complete(&mut point, ended);
                 (EventKind::RestoreCompleted, json!({ "duration_seconds": point.duration_seconds() }))
             }
-            End::Cancelled(_) => {
+            End::Cancelled(cause) => {
+                // Without a live database, what the end has left is to be known.
+                if matches!(settled(&point)?.strategy, Strategy::StopFirst { .. }) {
+                    self.failed(tx, &mut point, cause).await?;
+                }
                 point.status = RestoreStatus::Cancelled;
                 (EventKind::RestoreCancelled, Value::Null)
             }
@@ -381,7 +395,7 @@ fn swapped_back() -> Problem {
     )
 }
 
-fn half_way(id: RestoreId, at: &Location, why: &str) -> Problem {
+pub(super) fn half_way(id: RestoreId, at: &Location, why: &str) -> Problem {
     Problem::new(
         Kind::Stuck,
         "half_way",

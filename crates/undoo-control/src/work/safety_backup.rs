@@ -47,6 +47,9 @@ impl Step for Safety {
         let (_, target) = ends_of(&restoring.held.control.store, &point).await?;
         let backup = match self.begun(&point).await? {
             Some(backup) if backup.status == BackupStatus::Completed => return Ok(json!(backup.id)),
+            Some(backup) if backup.status == BackupStatus::Pending => {
+                backup::begin(&restoring.held, backup, &target).await?
+            }
             Some(backup) => backup,
             None => self.begin(point, &target).await?,
         };
@@ -74,7 +77,7 @@ impl Step for Safety {
     async fn undo(&self) -> Result<()> {
         let point = self.0.point().await?;
         let Some(backup) = self.begun(&point).await? else { return Ok(()) };
-        if backup.status == BackupStatus::Running {
+        if backup.status != BackupStatus::Completed {
             let control = &self.0.held.control;
             remove_remains(control, backup.id).await;
             let tx = self.0.held.begin().await?;
@@ -95,7 +98,8 @@ impl Safety {
     async fn begun(&self, point: &RestorePoint) -> Result<Option<Backup>> {
         let Some(id) = point.pre_restore_backup_id else { return Ok(None) };
         let backup = backups::get(&self.0.held.control.store, id).await?;
-        Ok(backup.filter(|backup| matches!(backup.status, BackupStatus::Running | BackupStatus::Completed)))
+        use BackupStatus::{Completed, Pending, Running};
+        Ok(backup.filter(|backup| matches!(backup.status, Pending | Running | Completed)))
     }
 
     async fn begin(&self, mut point: RestorePoint, target: &Environment) -> Result<Backup> {

@@ -116,6 +116,8 @@ impl Conclude for Concluded {
                     point.undo_until = over.record.undo_until;
                     point.report = over.report.or(point.report);
                 }
+                // The pair that is kept now is another one, or will have been worked on.
+                point.options["final_backup"] = Value::Null;
                 match self.to {
                     Side::Replaced => {
                         point.status = RestoreStatus::Undone;
