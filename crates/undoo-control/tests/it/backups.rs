@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use secrecy::ExposeSecret;
-use undoo_control::{BackupQuery, Control, PartLink, Sealer, Settings};
+use undoo_control::{BackupQuery, Control, PartLink, Sealer, Settings, StorageChange};
 use undoo_core::{
     link::Member,
     platform::{BackupStatus, BackupType, TaskStatus},
@@ -14,7 +14,27 @@ on_both!(
     a_backup_is_listed_handed_out_and_deleted,
     a_bogus_backup_is_found_out_when_it_is_read,
     secrets_move_to_a_new_key_and_the_old_one_is_not_needed,
+    a_storage_stays_as_long_as_backups_lie_in_it,
 );
+
+async fn a_storage_stays_as_long_as_backups_lie_in_it(world: World) {
+    let (control, admin) = (&world.control, &world.admin);
+    let backup = world.backed_up().await;
+    let id = control.storage_list(admin, world.organisation, FIRST).await.unwrap().items[0].id;
+    assert_eq!(control.storage_delete(admin, id).await.unwrap_err().code, "storage_in_use");
+    let elsewhere = serde_json::json!({ "provider": "local", "path": world.folder.path().join("elsewhere") });
+    let moved = StorageChange { config: serde_json::from_value(elsewhere).ok(), ..StorageChange::default() };
+    let refused = control.storage_update(admin, id, moved.clone()).await;
+    assert_eq!(refused.unwrap_err().code, "storage_in_use");
+    let renamed = StorageChange { name: Some("Cellar".into()), ..StorageChange::default() };
+    assert_eq!(control.storage_update(admin, id, renamed).await.unwrap().name, "Cellar");
+    let deleting = control.backup_delete(admin, backup.id).await.unwrap();
+    let worker = world.worker();
+    world.task_over(deleting.task_id.unwrap()).await;
+    worker.stop().await;
+    control.storage_update(admin, id, moved).await.unwrap();
+    control.storage_delete(admin, id).await.unwrap();
+}
 
 async fn a_backup_is_listed_handed_out_and_deleted(world: World) {
     let (control, admin) = (&world.control, &world.admin);

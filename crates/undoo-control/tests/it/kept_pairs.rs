@@ -1,6 +1,6 @@
 //! When a kept pair is removed, and when it is not.
 
-use undoo_control::{Reconcilers, RestoreWish};
+use undoo_control::{Reconcilers, RestoreWish, plane::Plane};
 use undoo_core::platform::{BackupStatus, BackupType, RestoreStatus, TaskKind, TaskStatus};
 use undoo_engine::record::State;
 use undoo_store::tasks::{self, TaskFilter};
@@ -14,6 +14,8 @@ on_both!(
     a_replaced_pair_goes_only_after_a_backup_of_that_very_pair,
     a_pair_that_cannot_be_backed_up_stays_for_another_window,
     without_a_safety_backup_it_goes_when_its_time_is_over,
+    a_pair_that_was_live_again_meanwhile_gets_another_final_backup,
+    a_pair_that_somebody_removed_on_the_server_is_not_backed_up,
 );
 
 async fn restored(world: &World, wish: RestoreWish) -> undoo_core::RestoreId {
@@ -76,4 +78,37 @@ async fn without_a_safety_backup_it_goes_when_its_time_is_over(world: World) {
     world.later(25);
     assert_eq!(purged(&world).await, TaskStatus::Completed);
     assert_eq!((world.plane.calls("back_up_kept"), world.plane.state(id)), (0, Some(State::Purged)));
+}
+
+async fn a_pair_that_was_live_again_meanwhile_gets_another_final_backup(world: World) {
+    let backup = world.backed_up().await;
+    let wish = RestoreWish { undo_window_hours: Some(100), ..RestoreWish::of(backup.id) };
+    let id = restored(&world, wish).await;
+    world.later(101);
+    world.plane.trip("purge", Trip::Fails, 1);
+    assert_eq!(purged(&world).await, TaskStatus::Failed);
+    assert_eq!(world.plane.calls("back_up_kept"), 1);
+    // As if it had been found a little later that its time was not over.
+    world.later(-101);
+    let worker = world.worker();
+    for status in [RestoreStatus::Undone, RestoreStatus::Completed] {
+        let started = world.control.restore_undo(&world.admin, id, None).await.unwrap();
+        world.task_over(started.task.id).await;
+        assert_eq!(world.point(id).await.status, status);
+    }
+    worker.stop().await;
+    world.later(101);
+    assert_eq!(purged(&world).await, TaskStatus::Completed);
+    assert_eq!(world.plane.calls("back_up_kept"), 2, "what was written while it was live again is backed up");
+}
+
+async fn a_pair_that_somebody_removed_on_the_server_is_not_backed_up(world: World) {
+    let backup = world.backed_up().await;
+    let id = restored(&world, RestoreWish::of(backup.id)).await;
+    let at = undoo_control::plane::Location { target: "docker:production_odoo".into(), database: None };
+    world.plane.purge(&at, id).await.unwrap();
+    world.later(25);
+    assert_eq!(purged(&world).await, TaskStatus::Completed);
+    assert_eq!(world.plane.calls("back_up_kept"), 0);
+    assert_eq!(world.point(id).await.undo_until, None);
 }

@@ -20,7 +20,25 @@ on_both!(
     what_is_held_is_let_go_once,
     wishes_that_make_no_sense_are_refused,
     a_restore_is_undone_only_while_it_is_the_newest_and_in_time,
+    restores_of_a_deleted_environment_are_seen_and_not_touched,
 );
+
+async fn restores_of_a_deleted_environment_are_seen_and_not_touched(world: World) {
+    let (control, admin) = (&world.control, &world.admin);
+    let backup = world.backed_up().await;
+    let worker = world.worker();
+    let point = world.restore(&backup).await;
+    world.task_over(point.task_id.unwrap()).await;
+    worker.stop().await;
+    control.environment_delete(admin, world.production.id).await.unwrap();
+    assert_eq!(control.restore_get(admin, point.id).await.unwrap().status, RestoreStatus::Completed);
+    let refused = [
+        control.restore_undo(admin, point.id, None).await.unwrap_err(),
+        control.restore_release(admin, point.id, None).await.unwrap_err(),
+        control.restore_purge(admin, point.id, None).await.unwrap_err(),
+    ];
+    assert!(refused.iter().all(|problem| problem.code == "environment_deleted"), "{refused:?}");
+}
 
 async fn a_restore_tells_how_far_it_is_and_what_came_of_it(world: World) {
     let backup = world.backed_up().await;
