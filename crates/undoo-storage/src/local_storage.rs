@@ -93,6 +93,7 @@ impl Storage for LocalStorage {
             target: self.root.join(key),
             temporary: self.root.join(temporary(key)),
             file: Mutex::new(None),
+            ended: Arc::default(),
             options: self.options.clone(),
         };
         Ok(Upload::new(Arc::new(sink), self.place_of(key), self.options.clone(), Seen::default()))
@@ -140,6 +141,9 @@ struct LocalUpload {
     target: PathBuf,
     temporary: PathBuf,
     file: Mutex<Option<Arc<File>>>,
+    /// Whether it was aborted. What waits for the disk goes on when nobody waits for it any more, and must not
+    /// make a file after its removal.
+    ended: Arc<Mutex<bool>>,
     options: Options,
 }
 
@@ -147,6 +151,19 @@ impl LocalUpload {
     fn file(&self) -> Result<Arc<File>, Fault> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.clone().ok_or_else(|| Fault::unexpected("the file was not begun"))
+    }
+
+    /// Runs what makes or names the file, unless it was aborted.
+    async fn unless_ended<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let ended = Arc::clone(&self.ended);
+        self.disk(move |path| match *ended.lock().unwrap_or_else(PoisonError::into_inner) {
+            true => Err(io::Error::other("it was aborted")),
+            false => work(path),
+        })
+        .await
     }
 
     /// Runs what waits for the disk.
@@ -167,7 +184,7 @@ impl Sink for LocalUpload {
     }
 
     async fn begin(&self) -> Result<(), Fault> {
-        let begun = self.disk(|path| {
+        let begun = self.unless_ended(|path| {
             if let Some(folder) = path.parent() {
                 make_folder(folder)?;
             }
@@ -191,7 +208,7 @@ impl Sink for LocalUpload {
     async fn finish(&self, size: u64) -> Result<Stat, Fault> {
         let (file, target) = (self.file()?, self.target.clone());
         let options = self.options.clone();
-        self.disk(move |path| {
+        self.unless_ended(move |path| {
             file.sync_all()?;
             fs::rename(path, &target)?;
             if let Some(folder) = target.parent() {
@@ -208,11 +225,19 @@ impl Sink for LocalUpload {
     }
 
     async fn abort(&self) -> Result<(), Fault> {
-        self.disk(|path| match fs::remove_file(path) {
-            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        let ended = Arc::clone(&self.ended);
+        self.disk(move |path| {
+            // Held while it is removed: whoever makes it comes before, or not at all.
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            *ended = true;
+            match fs::remove_file(path) {
                 Err(error)
+                    if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    Err(error)
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
         })
         .await
     }

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 use undoo_core::{
     Kind, Problem, RestoreId, Result,
     pair::{loader_role, parked_database},
@@ -59,7 +59,13 @@ impl Kept {
             name = ident(&database),
             keeper = ident(&keeper),
         );
-        server.batch_execute(&open).await.map_err(pg::failed("opening the kept database"))?;
+        if let Err(error) = server.batch_execute(&open).await {
+            // The session is to be of use for nothing else; its transaction ends with it.
+            return Err(match error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+                true => would_be_seen(&record.id, error),
+                false => pg::failed("opening the kept database")(error),
+            });
+        }
         let files = home.parked(id, side);
         Ok(Self { server, record, target: Target { database, ..target.clone() }, files })
     }
@@ -123,19 +129,18 @@ async fn keeper(server: &Client, target: &Target, record: &Record) -> Result<Str
         return Ok(role);
     }
     let create = format!("CREATE ROLE {role} NOLOGIN; GRANT {role} TO CURRENT_USER", role = ident(&role));
-    server.batch_execute(&create).await.map_err(|error| {
-        Problem::new(
-            Kind::Denied,
-            "kept_pair_would_be_seen",
-            format!(
-                "to be dumped, the kept database of restore {} has to be opened, and Odoo would see it",
-                record.id
-            ),
-            "give the administrator's role CREATEROLE, or set Odoo's db_name, then run it again",
-        )
-        .caused_by(error)
-    })?;
+    server.batch_execute(&create).await.map_err(|error| would_be_seen(&record.id, error))?;
     Ok(role)
+}
+
+fn would_be_seen(id: &RestoreId, error: tokio_postgres::Error) -> Problem {
+    Problem::new(
+        Kind::Denied,
+        "kept_pair_would_be_seen",
+        format!("to be dumped, the kept database of restore {id} has to be opened, and Odoo would see it"),
+        "give the administrator's role CREATEROLE, or set Odoo's db_name, then run it again",
+    )
+    .caused_by(error)
 }
 
 fn in_cutover(id: &RestoreId) -> Problem {

@@ -160,8 +160,11 @@ async fn files_alone_are_added_and_nothing_newer_is_removed() {
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (4711, 4712), "{}", path.display());
     }
-    // What was moved aside outlives the next restore.
+    // What was moved aside outlives the same work done again, its being taken back, and the next restore.
     let aside = world.home().restore(&work.id).join("aside").join(&spoilt);
+    let again = files::add(&lock(&work).await.unwrap(), &work, open(&folder).await.0, &nobody).await.unwrap();
+    assert_eq!((again.added, again.replaced.len()), (0, 0));
+    discard(&world.target, &work.id).await.unwrap();
     let next = world.work();
     stage(&next, &world.backup()).await.unwrap();
     assert_eq!(fs::read(aside).unwrap(), b"spoilt");

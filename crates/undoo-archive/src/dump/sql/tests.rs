@@ -123,7 +123,9 @@ fn fragment() -> impl Strategy<Value = String> {
         "[a-z;' \\\\\n]{0,8}".prop_map(|s| format!("'{}'", s.replace('\'', "''"))),
         "[a-z;\" \n]{0,8}".prop_map(|s| format!("\"{}\"", s.replace('"', "\"\""))),
         "[a-z;' \\\\\n]{0,8}".prop_map(|s| format!("E'{}'", s.replace('\\', "\\\\").replace('\'', "\\'"))),
-        "[a-z;'\" \n$]{0,8}".prop_map(|s| format!("$q${s}$q$")),
+        "[a-z;'\" \n$]{0,8}"
+            .prop_filter("it would end there", |s| !format!("{s}$").contains("$q$"))
+            .prop_map(|s| format!("$q${s}$q$")),
         "[a-z;' ]{0,8}".prop_map(|s| format!("/* {s} */")),
         "[a-z;' ]{0,8}".prop_map(|s| format!("-- {s}\n")),
         Just("(a, b)".to_owned()),
