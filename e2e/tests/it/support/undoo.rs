@@ -172,6 +172,8 @@ impl Running {
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+        // What it held is let go when it is dead, not when it was told to be.
+        self.child.wait().unwrap();
     }
 
     /// Ctrl-C.
