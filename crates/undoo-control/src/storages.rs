@@ -62,9 +62,6 @@ impl Control {
         self.may_use(caller, &new.config)?;
         let record = self.storage_record(&new)?;
         let tx = self.store.begin().await?;
-        if record.is_default {
-            self.no_other_default(&tx, organisation).await?;
-        }
         storages::insert(&tx, &record).await?;
         let data = json!({ "name": record.name, "shown": record.shown });
         self.note(&tx, Some(caller), organisation, "storage.created", record.id, data).await?;
@@ -173,12 +170,7 @@ impl Control {
             }
             (record.provider, record.shown, record.sealed) = self.sealed(id, config)?;
         }
-        if let Some(is_default) = change.is_default {
-            if is_default && !record.is_default {
-                self.no_other_default(&tx, record.organisation_id).await?;
-            }
-            record.is_default = is_default;
-        }
+        record.is_default = change.is_default.unwrap_or(record.is_default);
         storages::update(&tx, &record).await?;
         let data = json!({ "name": record.name, "shown": record.shown });
         self.note(&tx, Some(caller), record.organisation_id, "storage.changed", id, data).await?;
@@ -243,14 +235,6 @@ impl Control {
             ),
             "Delete them first, or leave it as it is; its credentials and limits can be changed.",
         ))
-    }
-
-    async fn no_other_default(&self, tx: &undoo_store::Tx, organisation: OrganisationId) -> Result<()> {
-        if let Some(mut other) = storages::default_of(tx, organisation).await? {
-            other.is_default = false;
-            storages::update(tx, &other).await?;
-        }
-        Ok(())
     }
 
     /// Seals every secret that an older key has sealed with the key of now. To be run by whoever starts the

@@ -17,8 +17,6 @@ const FREE: u32 = 5;
 const LONGEST_WAIT: i64 = 900;
 /// Addresses that are remembered at the same time.
 const MOST: usize = 10_000;
-/// The longest address there is, in bytes (RFC 5321, 4.5.3.1.3).
-const LONGEST_ADDRESS: usize = 254;
 
 #[derive(Default)]
 pub(crate) struct Throttle(Mutex<HashMap<String, Failures>>);
@@ -34,14 +32,6 @@ impl Throttle {
     /// # Errors
     /// `too_many_attempts` (`Denied`) where it has to wait.
     pub(crate) fn attempt(&self, email: &str, now: Timestamp) -> Result<()> {
-        if email.len() > LONGEST_ADDRESS {
-            return Err(Problem::new(
-                Kind::Denied,
-                "wrong_login",
-                "the address or the password is wrong",
-                "An address has at most 254 characters.",
-            ));
-        }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST && !known.contains_key(email) {
             // Not one that is being guessed at: whoever fills this up is to gain nothing by it.

@@ -22,6 +22,9 @@ use crate::{
 
 /// A token whose last use is older than this is noted as used again, in seconds.
 const USED_AGAIN_AFTER: i64 = 60;
+/// The longest address that there is, in bytes (RFC 5321, 4.5.3.1.3): no longer one is remembered for having
+/// failed.
+const LONGEST_ADDRESS: usize = 254;
 
 impl Control {
     /// Signs somebody in. The answer is the session's secret.
@@ -30,17 +33,15 @@ impl Control {
     /// `wrong_login` (`Denied`) for a wrong address or password, or a disabled user; `too_many_attempts`.
     pub async fn sign_in(&self, email: &str, password: SecretString) -> Result<(SecretString, User)> {
         let (email, now) = (email.trim().to_lowercase(), self.now());
+        if email.len() > LONGEST_ADDRESS {
+            return Err(wrong_login());
+        }
         self.throttle.attempt(&email, now)?;
         let found = people::user_by_email(&self.store, &email).await?;
         let (user, hash) = found.map_or((None, None), |(user, hash)| (Some(user), hash));
         let holds = password_holds(password, hash).await?;
         let Some(user) = user.filter(|user| holds && user.disabled_at.is_none()) else {
-            return Err(Problem::new(
-                Kind::Denied,
-                "wrong_login",
-                "the address or the password is wrong",
-                "Check both; an administrator can send a new invitation.",
-            ));
+            return Err(wrong_login());
         };
         self.throttle.succeeded(&email);
         let session = self.session_open(&user).await?;
@@ -154,6 +155,15 @@ fn signed_in(caller: &Caller) -> Result<()> {
     }
     let message = "passwords and tokens are changed by who is signed in, not with a token";
     Err(Problem::new(Kind::Denied, "session_needed", message, "Sign in with a password."))
+}
+
+fn wrong_login() -> Problem {
+    Problem::new(
+        Kind::Denied,
+        "wrong_login",
+        "the address or the password is wrong",
+        "Check both; an administrator can send a new invitation.",
+    )
 }
 
 fn not_signed_in() -> Problem {

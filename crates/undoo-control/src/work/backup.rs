@@ -53,9 +53,6 @@ impl Step for Make {
         let backup = backup(control, self.id).await?;
         let environment = environments::get(&control.store, backup.environment_id).await?;
         let environment = environment.ok_or_else(|| Named("environment", backup.environment_id).missing())?;
-        if backup.status == BackupStatus::Pending {
-            begin(&self.held, backup.clone(), &environment).await?;
-        }
         let made = make(&self.held, &self.teller, self.id, None, &environment, signal).await?;
         Ok(json!(made))
     }
@@ -97,8 +94,16 @@ pub(super) async fn backup(control: &Control, id: BackupId) -> Result<Backup> {
     backups::get(&control.store, id).await?.ok_or_else(|| Named("backup", id).missing())
 }
 
+/// The backup that a step has asked for, if it can be gone on with.
+pub(super) async fn under_way(control: &Control, id: Option<BackupId>) -> Result<Option<Backup>> {
+    use BackupStatus::{Completed, Pending, Running};
+    let Some(id) = id else { return Ok(None) };
+    let backup = backups::get(&control.store, id).await?;
+    Ok(backup.filter(|backup| matches!(backup.status, Pending | Running | Completed)))
+}
+
 /// Says that a backup is being made, and where it will be.
-pub(super) async fn begin(held: &Held, mut backup: Backup, environment: &Environment) -> Result<Backup> {
+async fn begin(held: &Held, mut backup: Backup, environment: &Environment) -> Result<Backup> {
     let before = backup.status;
     backup.key = Some(key(&backup, environment)?);
     backup.status = BackupStatus::Running;
@@ -119,7 +124,7 @@ pub(super) fn key(backup: &Backup, environment: &Environment) -> Result<String> 
     backup_key(&backup.organisation_id.to_string(), &backup.environment_id.to_string(), &name)
 }
 
-/// Has the data plane make a backup that has begun: of what is live, or of the pair that a restore keeps.
+/// Has the data plane make a backup: of what is live, or of the pair that a restore keeps.
 pub(super) async fn make(
     held: &Held,
     teller: &Arc<Teller>,
@@ -129,7 +134,10 @@ pub(super) async fn make(
     signal: &Signal,
 ) -> Result<MadeBackup, Failure> {
     let control = &held.control;
-    let backup = backup(control, id).await?;
+    let mut backup = backup(control, id).await?;
+    if backup.status == BackupStatus::Pending {
+        backup = begin(held, backup, environment).await?;
+    }
     let (config, key) = control.backup_place(&backup).await?;
     let job = BackupJob {
         id,

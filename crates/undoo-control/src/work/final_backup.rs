@@ -70,11 +70,8 @@ impl Step for FinalBackup {
             return Ok(Value::Null);
         }
         let (_, target) = ends_of(&control.store, &point).await?;
-        let backup = match self.begun(&point).await? {
+        let backup = match backup::under_way(control, settled(&point)?.final_backup).await? {
             Some(backup) if backup.status == BackupStatus::Completed => return Ok(json!(backup.id)),
-            Some(backup) if backup.status == BackupStatus::Pending => {
-                backup::begin(&self.held, backup, &target).await?
-            }
             Some(backup) => backup,
             None => self.begin(point, &target).await?,
         };
@@ -126,14 +123,6 @@ impl FinalBackup {
         point.ok_or_else(|| Named("restore", self.id).missing())
     }
 
-    /// The one that can be gone on with, if it was begun.
-    async fn begun(&self, point: &RestorePoint) -> Result<Option<Backup>> {
-        let Some(id) = settled(point)?.final_backup else { return Ok(None) };
-        let backup = backups::get(&self.held.control.store, id).await?;
-        use BackupStatus::{Completed, Pending, Running};
-        Ok(backup.filter(|backup| matches!(backup.status, Pending | Running | Completed)))
-    }
-
     async fn begin(&self, mut point: RestorePoint, target: &Environment) -> Result<Backup> {
         let control = &self.held.control;
         let new = NewBackup {
@@ -148,6 +137,6 @@ impl FinalBackup {
         backups::insert(&tx, &backup).await?;
         restore_points::update(&tx, &point, point.status).await?;
         tx.commit().await?;
-        backup::begin(&self.held, backup, target).await
+        Ok(backup)
     }
 }

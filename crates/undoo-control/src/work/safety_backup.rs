@@ -45,11 +45,8 @@ impl Step for Safety {
             return Ok(Value::Null);
         }
         let (_, target) = ends_of(&restoring.held.control.store, &point).await?;
-        let backup = match self.begun(&point).await? {
+        let backup = match backup::under_way(&restoring.held.control, point.pre_restore_backup_id).await? {
             Some(backup) if backup.status == BackupStatus::Completed => return Ok(json!(backup.id)),
-            Some(backup) if backup.status == BackupStatus::Pending => {
-                backup::begin(&restoring.held, backup, &target).await?
-            }
             Some(backup) => backup,
             None => self.begin(point, &target).await?,
         };
@@ -76,9 +73,10 @@ impl Step for Safety {
     /// A complete one stays: it is named by the restore. What is left of another is removed.
     async fn undo(&self) -> Result<()> {
         let point = self.0.point().await?;
-        let Some(backup) = self.begun(&point).await? else { return Ok(()) };
+        let control = &self.0.held.control;
+        let begun = backup::under_way(control, point.pre_restore_backup_id).await?;
+        let Some(backup) = begun else { return Ok(()) };
         if backup.status != BackupStatus::Completed {
-            let control = &self.0.held.control;
             remove_remains(control, backup.id).await;
             let tx = self.0.held.begin().await?;
             backup::call_off(control, &tx, backup.id, &of_restore(&point)).await?;
@@ -94,14 +92,6 @@ impl Step for Safety {
 }
 
 impl Safety {
-    /// The safety backup of this restore that can be gone on with, if it was begun.
-    async fn begun(&self, point: &RestorePoint) -> Result<Option<Backup>> {
-        let Some(id) = point.pre_restore_backup_id else { return Ok(None) };
-        let backup = backups::get(&self.0.held.control.store, id).await?;
-        use BackupStatus::{Completed, Pending, Running};
-        Ok(backup.filter(|backup| matches!(backup.status, Pending | Running | Completed)))
-    }
-
     async fn begin(&self, mut point: RestorePoint, target: &Environment) -> Result<Backup> {
         let control = &self.0.held.control;
         let new = NewBackup {
@@ -117,7 +107,7 @@ impl Safety {
         backups::insert(&tx, &backup).await?;
         restore_points::update(&tx, &point, point.status).await?;
         tx.commit().await?;
-        backup::begin(&self.0.held, backup, target).await
+        Ok(backup)
     }
 
     async fn not_made(&self, backup: &Backup, failure: &Failure) -> Result<()> {

@@ -1,3 +1,5 @@
+//! The document's two tables of roles and permissions, and what holds for every role.
+
 use super::*;
 
 struct World {

@@ -1,3 +1,5 @@
+//! Where settings come from, and that a wrong one is named with its source.
+
 use std::fs;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A task is watched to its end, whatever the server tells and leaves out.
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
