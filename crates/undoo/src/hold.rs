@@ -1,4 +1,4 @@
-//! Where the tests of the whole hold a cutover, so that they can kill it at exactly one step.
+//! Where the tests of the whole hold a cutover or a worker, so that they can kill it at exactly one step.
 //!
 //! Debug builds only: a release must never wait for what an environment variable says.
 
@@ -19,7 +19,7 @@ impl Hold {
     pub fn asked() -> Self {
         Self {
             #[cfg(debug_assertions)]
-            at: std::env::var("UNDOO_HOLD_AT").ok(),
+            at: asked_moment(),
         }
     }
 
@@ -40,4 +40,19 @@ impl Hold {
     /// Goes on.
     #[cfg(not(debug_assertions))]
     pub fn checkpoint(&self, _: Move, _: bool, _: &dyn Audience) {}
+}
+
+/// What `UNDOO_HOLD_AT` asks a worker for, and until what file `UNDOO_HOLD_UNTIL` is there.
+pub fn of_worker() -> undoo_control::work::Hold {
+    undoo_control::work::Hold {
+        #[cfg(debug_assertions)]
+        at: asked_moment(),
+        #[cfg(debug_assertions)]
+        until: std::env::var_os("UNDOO_HOLD_UNTIL").map(Into::into),
+    }
+}
+
+#[cfg(debug_assertions)]
+fn asked_moment() -> Option<String> {
+    std::env::var("UNDOO_HOLD_AT").ok()
 }

@@ -392,6 +392,8 @@ impl Drive<'_> {
     }
 
     async fn conclude(&self, end: &End, answers: &Answers) -> Result<()> {
+        let hold = &self.held.hold;
+        hold.checkpoint(|| "conclude:before".to_owned()).await;
         let concluded = insist(|| async {
             let tx = self.held.begin().await?;
             let result = self.workflow.conclusion.conclude(&tx, end, answers).await?;
@@ -405,10 +407,12 @@ impl Drive<'_> {
                 if self.held.lease.exhausted && problem.is_permanent() && problem.code != "lease_lost" =>
             {
                 tracing::error!(%problem, task = %self.held.task(), "a task could not be concluded");
-                self.held.fail(&problem).await
+                self.held.fail(&problem).await?;
             }
-            concluded => concluded,
+            concluded => concluded?,
         }
+        hold.checkpoint(|| "conclude:after".to_owned()).await;
+        Ok(())
     }
 }
 

@@ -10,12 +10,15 @@ use undoo_store::{
     tasks::{self, Lease},
 };
 
+use super::hold::Hold;
 use crate::Control;
 
 /// A task and the lease on it.
 pub(crate) struct Held {
     pub control: Control,
     pub lease: Lease,
+    /// Where tests hold it.
+    pub hold: Hold,
 }
 
 impl Held {
@@ -43,9 +46,12 @@ impl Held {
 
     /// Adds a line to the task's log.
     pub(crate) async fn append(&self, step: &str, event: StepEvent, data: &Value) -> Result<()> {
+        self.hold.checkpoint(|| format!("{step}:{event}:before")).await;
         let tx = self.begin().await?;
         tasks::log_append(&tx, &self.lease, step, event, data).await?;
-        tx.commit().await
+        tx.commit().await?;
+        self.hold.checkpoint(|| format!("{step}:{event}:after")).await;
+        Ok(())
     }
 
     /// Whether somebody has called the task off.

@@ -8,6 +8,7 @@ mod delete_backup;
 mod driver;
 mod final_backup;
 mod held;
+mod hold;
 mod progress;
 mod purge;
 mod release;
@@ -27,8 +28,11 @@ use undoo_core::{
     platform::{Task, TaskKind},
 };
 
-pub use self::worker::{Worker, WorkerSettings};
 use self::{driver::Workflow, held::Held};
+pub use self::{
+    hold::Hold,
+    worker::{Worker, WorkerSettings},
+};
 
 /// What a task of each kind needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -135,7 +135,7 @@ impl Teller {
     }
 
     async fn write(&self, at: At) -> Result<()> {
-        let Held { control, lease } = &*self.held;
+        let Held { control, lease, .. } = &*self.held;
         let unit = self.unit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let progress = json!({ "phase": at.phase, "done": at.done, "total": at.total, "unit": unit });
         tasks::progress(&control.store, lease, &progress).await?;

@@ -18,6 +18,7 @@ use undoo_store::{
 use super::{
     driver::{End, drive},
     held::Held,
+    hold::Hold,
     signal::{Signal, Why},
     workflow,
 };
@@ -41,6 +42,8 @@ pub struct WorkerSettings {
     pub poll: Duration,
     /// How long a step may take to end after it was told to.
     pub grace: Duration,
+    /// Where tests hold it.
+    pub hold: Hold,
 }
 
 impl WorkerSettings {
@@ -53,6 +56,7 @@ impl WorkerSettings {
             kinds: TaskKind::ALL.to_vec(),
             poll: Duration::from_secs(2),
             grace: Duration::from_secs(30),
+            hold: Hold::default(),
         }
     }
 }
@@ -112,7 +116,7 @@ impl Worker {
         if task.status == TaskStatus::Cancelling {
             signal.raise(Why::Cancelled);
         }
-        let held = Arc::new(Held { control: self.control.clone(), lease });
+        let held = Arc::new(Held { control: self.control.clone(), lease, hold: self.settings.hold.clone() });
         let driven = async {
             match workflow(&held, &task) {
                 Ok(workflow) => drive(&workflow, &held, &signal, self.settings.grace).await,

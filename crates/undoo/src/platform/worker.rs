@@ -11,7 +11,7 @@ use super::{
     config::{Config, Database},
     control, keys, store,
 };
-use crate::interrupt::interrupted;
+use crate::{hold, interrupt::interrupted};
 
 /// Exit code of what was ended by a second signal.
 const ENDED: i32 = 130;
@@ -51,6 +51,7 @@ pub(super) async fn work(config: &Config, control: Control, stop: CancellationTo
     let settings = WorkerSettings {
         concurrency: config.worker_tasks,
         lease: config.lease,
+        hold: hold::of_worker(),
         ..WorkerSettings::named(config.worker_name.clone())
     };
     tracing::info!(name = settings.name, tasks = settings.concurrency, "working");

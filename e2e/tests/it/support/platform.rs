@@ -4,7 +4,6 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
-    process::Command,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +11,6 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    docker::succeed,
     undoo::{Run, Running, Undoo},
     wait_for,
     web::RUNTIME,
@@ -24,7 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// A platform that runs.
 pub(crate) struct Platform {
     process: Running,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
+    /// What is set for every process of it: variables and their values.
+    settings: Vec<(String, String)>,
     base: String,
     client: reqwest::Client,
     token: String,
@@ -36,15 +36,22 @@ pub(crate) struct Events(Arc<Mutex<Vec<(String, Value)>>>);
 impl Platform {
     /// Starts one, and sets it up by the link that it prints.
     pub(crate) fn up(undoo: &Undoo) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Free now, and nobody else asks for ports by number.
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let process = start(undoo, folder.path(), &listen);
+        Self::up_with(undoo, &[])
+    }
+
+    /// The same, with settings by their variables.
+    pub(crate) fn up_with(undoo: &Undoo, settings: &[(&str, &str)]) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let settings = settings.iter().map(|(name, value)| (String::from(*name), String::from(*value)));
+        let settings: Vec<_> = settings.collect();
+        let listen = free_address();
+        let process = serve(undoo, folder.path(), &listen, &settings, &[]);
         let link = process.line("/setup?token=");
         let (base, link_token) = link.trim().split_once("/setup?token=").unwrap();
         assert_eq!(base, format!("http://{listen}"));
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();
-        let mut platform = Self { process, folder, base: base.to_owned(), client, token: String::new() };
+        let mut platform =
+            Self { process, folder, settings, base: base.to_owned(), client, token: String::new() };
         platform.token = platform.set_up(link_token);
         platform
     }
@@ -189,15 +196,63 @@ impl Platform {
 
     /// SIGTERM, and what the process came to.
     pub(crate) fn terminate(self) -> Run {
-        succeed(Command::new("kill").args(["-TERM", &self.process.id().to_string()]), b"");
+        self.process.signal("-TERM");
         self.process.finish()
     }
 
     /// SIGKILL; then it is started again with its own files.
     pub(crate) fn kill_and_start(&mut self, undoo: &Undoo) {
+        self.kill();
+        self.start(undoo, &[]);
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Starts it again after it was killed, with its own files and some variables more.
+    pub(crate) fn start(&mut self, undoo: &Undoo, more: &[(&str, &str)]) {
         let listen = self.base.trim_start_matches("http://").to_owned();
-        self.process = start(undoo, self.folder.path(), &listen);
+        self.process = serve(undoo, self.folder.path(), &listen, &self.settings, more);
+        self.is_ready();
+    }
+
+    /// One more control plane on the same database.
+    pub(crate) fn beside(&self, undoo: &Undoo) -> Self {
+        let listen = free_address();
+        let process = serve(undoo, self.folder.path(), &listen, &self.settings, &[]);
+        let beside = Self {
+            process,
+            folder: Arc::clone(&self.folder),
+            settings: self.settings.clone(),
+            base: format!("http://{listen}"),
+            client: self.client.clone(),
+            token: self.token.clone(),
+        };
+        beside.is_ready();
+        beside
+    }
+
+    /// A worker of this platform, in a process of its own.
+    pub(crate) fn worker(&self, undoo: &Undoo, name: &str, more: &[(&str, &str)]) -> Running {
+        let words = ["worker", "--name", name, "--data-dir", self.folder.path().to_str().unwrap()];
+        let worker = undoo.start(&[&words[..], &LOG].concat(), &variables(&self.settings, more));
+        worker.hears("\"message\":\"working\"");
+        worker
+    }
+
+    /// The process of its control plane.
+    pub(crate) fn process(&self) -> &Running {
+        &self.process
+    }
+
+    /// The platform's own files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn is_ready(&self) {
         wait_for("the platform's answer", Duration::from_secs(60), || {
             let ready = self.client.get(format!("{}/readyz", self.base));
             RUNTIME.block_on(async { ready.send().await.ok() }).filter(|answer| answer.status() == 200)
@@ -220,9 +275,27 @@ impl Events {
     }
 }
 
-fn start(undoo: &Undoo, folder: &Path, listen: &str) -> Running {
-    let words = ["serve", "--listen", listen, "--data-dir", folder.to_str().unwrap(), "--log-format", "json"];
-    undoo.start(&words, &[])
+/// For programs, and without colours.
+const LOG: [&str; 2] = ["--log-format", "json"];
+
+fn serve(
+    undoo: &Undoo,
+    folder: &Path,
+    listen: &str,
+    settings: &[(String, String)],
+    more: &[(&str, &str)],
+) -> Running {
+    let words = ["serve", "--listen", listen, "--data-dir", folder.to_str().unwrap()];
+    undoo.start(&[&words[..], &LOG].concat(), &variables(settings, more))
+}
+
+fn variables<'a>(settings: &'a [(String, String)], more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    settings.iter().map(|(name, value)| (&**name, &**value)).chain(more.iter().copied()).collect()
+}
+
+/// Free now, and nobody else asks for ports by number.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 fn text(value: &Value) -> String {

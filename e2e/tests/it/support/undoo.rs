@@ -2,10 +2,11 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -30,7 +31,7 @@ pub(crate) struct Run {
 pub(crate) struct Running {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
-    readers: Vec<std::thread::JoinHandle<String>>,
+    readers: Vec<JoinHandle<String>>,
 }
 
 impl Undoo {
@@ -92,24 +93,8 @@ impl Undoo {
         let mut command = self.command(words, variables);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let heard = Arc::clone(&lines);
-        let readers = vec![
-            std::thread::spawn(move || {
-                let mut text = String::new();
-                for line in BufReader::new(out).lines().map_while(Result::ok) {
-                    text.push_str(&line);
-                    text.push('\n');
-                    heard.lock().unwrap().push(line);
-                }
-                text
-            }),
-            std::thread::spawn(move || {
-                let mut text = String::new();
-                err.read_to_string(&mut text).unwrap();
-                text
-            }),
-        ];
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let readers = vec![listen(out, Arc::clone(&lines)), listen(err, Arc::clone(&lines))];
         Running { child, lines, readers }
     }
 }
@@ -147,12 +132,12 @@ impl Run {
 }
 
 impl Running {
-    /// Waits for a line of standard output that holds `text`.
+    /// Waits for a line, on either of its outputs, that holds `text`.
     pub(crate) fn hears(&self, text: &str) {
         self.line(text);
     }
 
-    /// The first line of standard output that holds `text`, once there is one.
+    /// The first line that holds `text`, once there is one.
     pub(crate) fn line(&self, text: &str) -> String {
         wait_for(&format!("a line with {text}"), Duration::from_secs(120), || {
             self.lines.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
@@ -178,7 +163,18 @@ impl Running {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        docker::succeed(Command::new("kill").args(["-INT", &self.child.id().to_string()]), b"");
+        self.signal("-INT");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        docker::succeed(Command::new("kill").args([signal, &self.child.id().to_string()]), b"");
+    }
+
+    /// The lines with `text` that it has written so far.
+    pub(crate) fn heard(&self, text: &str) -> Vec<String> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).cloned().collect()
     }
 
     /// Waits for its end.
@@ -188,6 +184,19 @@ impl Running {
         let (out, err) = (texts.next().unwrap(), texts.next().unwrap());
         Run { code: status.code().unwrap_or(-1), out, err }
     }
+}
+
+/// Hears what comes out of a process, line by line.
+fn listen(out: impl Read + Send + 'static, heard: Arc<Mutex<Vec<String>>>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            text.push_str(&line);
+            text.push('\n');
+            heard.lock().unwrap().push(line);
+        }
+        text
+    })
 }
 
 impl Drop for Running {
