@@ -195,7 +195,11 @@ impl<'a> Site<'a> {
 
     /// Its newest task.
     pub(crate) fn task(&self) -> String {
-        let tasks = self.platform.get(&format!("/tasks?environment_id={}", self.environment));
+        let environment = &self.environment;
+        let about = self.platform.get(&format!("/environments/{environment}"));
+        let of = about["organization_id"].as_str().unwrap();
+        let tasks = format!("/tasks?organization_id={of}&environment_id={environment}");
+        let tasks = self.platform.get(&tasks);
         tasks[0]["id"].as_str().unwrap().to_owned()
     }
 }

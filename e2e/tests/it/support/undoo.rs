@@ -168,7 +168,7 @@ impl Running {
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: &str) {
-        docker::succeed(Command::new("kill").args([signal, &self.child.id().to_string()]), b"");
+        docker::succeed(Command::new("kill").args([signal, &self.id().to_string()]), b"");
     }
 
     /// The lines with `text` that it has written so far.
