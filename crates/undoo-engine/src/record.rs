@@ -75,6 +75,9 @@ pub struct Record {
 }
 
 impl Record {
+    /// The epoch of a restore whose pairs were never swapped.
+    pub const STAGED: u64 = 1;
+
     /// Reads a restore's record; `None` when it has none (it died before it did anything).
     ///
     /// # Errors
@@ -97,17 +100,26 @@ impl Record {
     /// # Errors
     /// `Conflict` with code `fenced` when someone with a higher epoch has taken over.
     pub fn refuse_if_fenced(&self, home: &Home) -> Result<()> {
-        if let Some(there) = Self::read(home, &self.id)?
-            && there.epoch > self.epoch
-        {
-            return Err(Problem::new(
-                Kind::Conflict,
-                "fenced",
-                format!("restore {} was taken over by another run of undoo", self.id),
-                "let that run finish; `undoo list` shows where it stands",
-            ));
+        match Self::read(home, &self.id)? {
+            Some(there) => there.refuse_decision_of(self.epoch),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether what was decided when the record had this epoch still holds.
+    ///
+    /// # Errors
+    /// `Conflict` with code `fenced` when its pairs were swapped since, or are about to be, by another run.
+    pub fn refuse_decision_of(&self, epoch: u64) -> Result<()> {
+        if self.epoch <= epoch {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Conflict,
+            "fenced",
+            format!("restore {} was taken over by another run of undoo", self.id),
+            "let that run finish; `undoo list` shows where it stands",
+        ))
     }
 
     /// Moves to a new state and writes it.

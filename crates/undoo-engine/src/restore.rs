@@ -178,7 +178,7 @@ pub async fn stage(
         restored_oid: None,
         replaced_oid: plan.cluster.live.as_ref().map(|live| live.oid),
         state: State::Staging,
-        epoch: 1,
+        epoch: Record::STAGED,
         started: Timestamp::now(),
         swapped: None,
         undo_until: None,

@@ -37,6 +37,8 @@ pub struct AgentOrder {
     pub id: RestoreId,
     /// The side to bring to life.
     pub to: Side,
+    /// Epoch of the restore's record when that was decided.
+    pub epoch: u64,
     /// Whether an unhealthy Odoo makes it swap back.
     pub auto_rollback: bool,
     /// Whether the restore's mover holds the target's lock and hands it over to us.
@@ -103,6 +105,7 @@ async fn cut_over(ui: &Ui) -> Result<Record> {
             "`undoo list` shows what there is",
         )
     })?;
+    record.refuse_decision_of(order.epoch)?;
     let stored: Option<Running> = home.read(&order.id, SERVICES)?;
     let running = match stored {
         // A cutover that broke off has stopped things: what ran before is what it wrote down.

@@ -170,6 +170,7 @@ impl DirectPlace {
                 "`undoo list` shows what there is",
             )
         })?;
+        record.refuse_decision_of(cutover.epoch)?;
         let hold = Hold::asked();
         let swap = Swap {
             target: &self.target,

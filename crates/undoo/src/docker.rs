@@ -365,6 +365,7 @@ impl DockerPlace {
             target: self.target.clone(),
             id: cutover.id,
             to: cutover.to,
+            epoch: cutover.epoch,
             auto_rollback: cutover.auto_rollback,
             handed_over,
             odoo: self.odoo.id.clone(),

@@ -32,6 +32,8 @@ pub struct Cutover {
     pub id: RestoreId,
     /// The side to bring to life.
     pub to: Side,
+    /// Epoch of the restore's record when this was decided: what others have swapped since then stays.
+    pub epoch: u64,
     /// Whether an unhealthy Odoo makes it swap back.
     pub auto_rollback: bool,
     /// How long Odoo took to boot for the proof, in milliseconds.

@@ -41,7 +41,7 @@ const UNDO: [&str; 6] = [
 /// Of a restore that is called off when its cutover is done. The undo of a step may be begun three times.
 const BACK: [&str; 13] = [
     "cut_over:do_finished:before",
-    "rename_databases:after",
+    "cut_over:undo_started:after",
     "cut_over:undo_finished:before",
     "cut_over:undo_finished:after",
     "stage:undo_started:after",

@@ -58,17 +58,28 @@ fn a_worker_that_wakes_up_after_its_lease_touches_nothing_of_what_another_does()
     assert_eq!(ledger.told(EventKind::RestoreCompleted), 1);
     site.is_at_rest(1);
 
-    // Just before the cutover, which another one has made since, and somebody has undone.
+    // Just before staging, while another one stages; and just before the cutover, which yet another one has made
+    // since, and somebody has undone.
     site.damage();
     drop(second);
-    let (at, until) = ("cut_over:do_started:after", file("awake"));
-    let paused =
-        site.platform.worker(&undoo, "paused", &[("UNDOO_HOLD_AT", at), ("UNDOO_HOLD_UNTIL", &until)]);
+    let (at, until) = ("stage:do_started:after", file("first"));
+    let hold = [("UNDOO_HOLD_AT", at), ("UNDOO_HOLD_UNTIL", &until)];
+    let first = site.platform.worker(&undoo, "first", &hold);
     let restore = site.restore(false);
     let task = site.task();
-    paused.line(&held_at(at));
-    paused.signal("-STOP");
-    let second = site.platform.worker(&undoo, "second", &[]);
+    first.line(&held_at(at));
+    first.signal("-STOP");
+    let (at, until_second) = ("cut_over:do_started:after", file("second"));
+    let hold = [("UNDOO_HOLD_AT", at), ("UNDOO_HOLD_UNTIL", &until_second)];
+    let second = site.platform.worker(&undoo, "second", &hold);
+    site.ended(&restore, &["restoring_db"]);
+    File::create(until).unwrap();
+    first.signal("-CONT");
+    has_lost_its_task(&first);
+    drop(first);
+    second.line(&held_at(at));
+    second.signal("-STOP");
+    let third = site.platform.worker(&undoo, "third", &[]);
     let done = site.ended(&restore, &ENDED);
     assert_eq!(done["status"], "completed", "{done}");
     site.is_restored();
@@ -76,15 +87,16 @@ fn a_worker_that_wakes_up_after_its_lease_touches_nothing_of_what_another_does()
     let undone = site.ended(&restore, &["undone", "stuck"]);
     assert_eq!(undone["status"], "undone", "{undone}");
     let (record, started) = (site.live.record(), started_at(&site.live));
-    File::create(until).unwrap();
-    paused.signal("-CONT");
-    has_lost_its_task(&paused);
+    File::create(until_second).unwrap();
+    second.signal("-CONT");
+    has_lost_its_task(&second);
     assert_eq!(site.get(&restore), undone);
     assert_eq!(site.live.record(), record);
     assert_eq!(started_at(&site.live), started, "Odoo was not stopped");
     site.is_damaged();
-    drop((paused, second));
+    drop((second, third));
     let ledger = site.ledger(&restore, &task);
+    assert_eq!(ledger.task.attempts, 3);
     ledger.has_once(StepEvent::DoFinished, &["validate", "safety_backup", "stage", "cut_over"]);
     assert_eq!(ledger.events.last(), Some(&EventKind::RestoreUndone));
     site.is_at_rest(2);

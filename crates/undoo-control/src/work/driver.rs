@@ -229,8 +229,9 @@ pub(crate) async fn drive(
 ) -> Result<Option<End>> {
     let drive = Drive { workflow, held, signal, grace };
     let driven = drive.to_an_end().await;
-    let lost = |problem: &Problem| problem.code == "lease_lost" || drive.is_lost();
-    if driven.as_ref().is_err_and(|problem| !lost(problem)) {
+    // What another worker has begun has the same name on the target, and is not to be taken for what this one
+    // holds there.
+    if driven.as_ref().is_err_and(|problem| problem.code != "lease_lost") {
         drive.let_go().await;
     }
     driven
@@ -274,7 +275,7 @@ impl Drive<'_> {
             match self.signal.why() {
                 None => {}
                 Some(Why::Cancelled) => return Ok(Way::Back(End::Cancelled(Cause::cancelled(name)))),
-                Some(Why::ShuttingDown | Why::Lost) => return Ok(Way::Away),
+                Some(Why::ShuttingDown) => return Ok(Way::Away),
             }
             self.held.append(name, StepEvent::DoStarted, &Value::Null).await?;
             past.begun.retain(|begun| begun != name);
@@ -308,8 +309,8 @@ impl Drive<'_> {
 
     async fn failed(&self, step: &dyn Step, failure: Failure) -> Result<Way> {
         let (called_off, why) = (failure.problem.kind == Kind::Cancelled, self.signal.why());
-        if failure.problem.code == "lease_lost" || why == Some(Why::Lost) {
-            return Ok(Way::Away);
+        if failure.problem.code == "lease_lost" {
+            return Err(failure.problem);
         }
         if called_off && why == Some(Why::ShuttingDown) {
             return Ok(Way::Away);
@@ -361,13 +362,7 @@ impl Drive<'_> {
 
     /// Leaves the task to another worker. If it was called off in this very moment, it is taken back instead.
     async fn away(&self) -> Result<Option<Cause>> {
-        if self.is_lost() {
-            return Ok(None);
-        }
         self.let_go().await;
-        if self.signal.why() != Some(Why::ShuttingDown) {
-            return Ok(None);
-        }
         let tx = self.held.begin().await?;
         match tasks::hand_back(&tx, &self.held.lease).await {
             Ok(()) => tx.commit().await.map(|()| None),
@@ -377,12 +372,6 @@ impl Drive<'_> {
             }
             Err(problem) => Err(problem),
         }
-    }
-
-    /// Whether another worker has the task. What it has begun has the same name on the target, and is not to be
-    /// taken for what this one holds there.
-    fn is_lost(&self) -> bool {
-        self.signal.why() == Some(Why::Lost)
     }
 
     async fn let_go(&self) {

@@ -11,8 +11,6 @@ pub(crate) enum Why {
     ShuttingDown,
     /// Somebody called it off: what was done is taken back.
     Cancelled,
-    /// Another worker has it: nothing is to be written any more.
-    Lost,
 }
 
 /// Tells a task to stop.

@@ -2,14 +2,18 @@
 //!
 //! A worker holds a task by its lease. It renews it well before its end; if it cannot, it takes the task as
 //! lost in time, since by then another may have it. What the answers of the database say counts, not what this
-//! process remembers.
+//! process remembers. Of a task that is lost nothing is done any more, not even an end to what was begun: it is
+//! as if the process had been killed.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use undoo_core::platform::{Task, TaskKind, TaskStatus};
+use undoo_core::{
+    Kind, Problem,
+    platform::{Task, TaskKind, TaskStatus},
+};
 use undoo_store::{
     Hint,
     tasks::{self, Heartbeat, Lease},
@@ -124,8 +128,10 @@ impl Worker {
             }
         };
         let driven = tokio::select! {
+            // A process that was stopped for a while looks whether it still has the task before it goes on.
+            biased;
+            lost = self.show_life(&held.lease, &signal) => Err(lost),
             driven = driven => driven,
-            () = self.show_life(&held.lease, &signal) => unreachable!("showing life never ends"),
         };
         let kind = task.kind.as_str();
         let how = match &driven {
@@ -148,13 +154,16 @@ impl Worker {
         }
     }
 
-    /// Renews the lease for ever, and raises the signal when something is to be known.
-    async fn show_life(&self, lease: &Lease, signal: &Signal) {
+    /// Renews the lease until it is lost, and raises the signal when something is to be known.
+    async fn show_life(&self, lease: &Lease, signal: &Signal) -> Problem {
         let length = self.settings.lease;
+        // Before another may take it, not after.
+        let margin = SignedDuration::try_from(length / 6).unwrap_or(SignedDuration::ZERO);
+        let is_over = |until: Timestamp| Timestamp::now() >= until.checked_sub(margin).unwrap_or(until);
         let mut until = lease.until;
         let mut hints = self.control.store.hints();
         let mut last = Instant::now();
-        loop {
+        while !is_over(until) {
             let told_to_stop = signal.why() >= Some(Why::ShuttingDown);
             tokio::select! {
                 () = next_look(&mut hints, length / 3) => {}
@@ -166,6 +175,9 @@ impl Worker {
             if last.elapsed() < SOONEST {
                 tokio::time::sleep(SOONEST - last.elapsed()).await;
             }
+            if is_over(until) {
+                break;
+            }
             last = Instant::now();
             let beat = tokio::time::timeout(length / 3, tasks::heartbeat(&self.control.store, lease, length));
             match beat.await {
@@ -175,16 +187,13 @@ impl Worker {
                         signal.raise(Why::Cancelled);
                     }
                 }
-                Ok(Ok(Heartbeat::Lost)) => signal.raise(Why::Lost),
+                Ok(Ok(Heartbeat::Lost)) => break,
                 Ok(Err(problem)) => tracing::warn!(%problem, task = %lease.task_id, "no sign of life"),
                 Err(_) => tracing::warn!(task = %lease.task_id, "the database takes too long"),
             }
-            // Before another may take it, not after.
-            let margin = SignedDuration::try_from(length / 6).unwrap_or(SignedDuration::ZERO);
-            if Timestamp::now() >= until.checked_sub(margin).unwrap_or(until) {
-                signal.raise(Why::Lost);
-            }
         }
+        let message = format!("the worker {} could not keep its lease", lease.worker);
+        Problem::new(Kind::Conflict, "lease_lost", message, "Another worker goes on with the task.")
     }
 }
 

@@ -64,7 +64,7 @@ async fn run_on(arguments: &Arguments, place: &Place, began: Instant, ui: &Ui) -
         }
         staged => staged?,
     };
-    let record = restore.cut_over(place, &staged, caller).await?;
+    let record = restore.cut_over(place, &staged, Record::STAGED, caller).await?;
     let mut result = ended(staged.known(), &record);
     result["seconds"] = json!(began.elapsed().as_secs_f64());
     match signature::signer() {

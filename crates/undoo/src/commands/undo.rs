@@ -60,7 +60,7 @@ fn show_plan(plan: &UndoPlan) {
 
 async fn swap_and_show(place: &Place, record: &Record, to: Side, ui: &Ui) -> Result<(), Failure> {
     let caller = Caller::at(ui);
-    let record = swap::swap(place, record.id, to, caller).await?;
+    let record = swap::swap(place, record, to, caller).await?;
     match signature::signer() {
         Ok(signer) => drop(report::keep_drafted(place, record.id, &signer, caller).await),
         Err(problem) => report::not_stored(&problem, caller),

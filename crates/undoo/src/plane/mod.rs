@@ -22,7 +22,7 @@ use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signed, Signer};
 use undoo_engine::{
     order::{Answer, Failure, Parts},
     orders::{Listed, Order, UndoPlan, ended},
-    record::State,
+    record::{Record, State},
     restore::Plan,
 };
 
@@ -150,7 +150,7 @@ impl Plane for DockerPlane {
         let stop = Stop::never();
         let caller = Caller { audience: &*watch.audience, stop: &stop };
         if let Some(place) = self.take(job.id) {
-            let cut_over = cut_over(job, staged, &place, caller).await;
+            let cut_over = cut_over(job, staged, Record::STAGED, &place, caller).await;
             close(&place).await;
             return cut_over;
         }
@@ -253,10 +253,11 @@ async fn stage(restore: &Restore, begun: &Begun, caller: Caller<'_>) -> Result<S
     }
 }
 
-/// Cuts a restore over that is staged.
+/// Cuts a restore over that is staged, if its record still has this epoch.
 async fn cut_over(
     job: &RestoreJob,
     staged: &StagedRestore,
+    epoch: u64,
     place: &Place,
     caller: Caller<'_>,
 ) -> Result<CutOver, Failure> {
@@ -266,7 +267,7 @@ async fn cut_over(
         return Ok(CutOver { record: jobs::of_files(&restore, staged.intent), report: Some(json!(added)) });
     }
     let known = jobs::known(staged)?;
-    let record = restore.cut_over(place, &known, caller).await?;
+    let record = restore.cut_over(place, &known, epoch, caller).await?;
     let report = ended(known.known(), &record);
     let report = report::keep(place, job.id, &report, &job.signer, caller).await;
     Ok(CutOver { record, report: written(report) })
@@ -280,7 +281,7 @@ async fn go_on(
     caller: Caller<'_>,
 ) -> Result<CutOver, Failure> {
     if job.options.parts == Parts::Filestore {
-        return begun.patiently(|| cut_over(job, staged, &begun.place, caller)).await;
+        return begun.patiently(|| cut_over(job, staged, Record::STAGED, &begun.place, caller)).await;
     }
     let Some(Listed { record, .. }) = begun.standing(job.id, caller).await? else {
         return Err(staged_pair_gone(job.id).into());
@@ -293,7 +294,7 @@ async fn go_on(
         }
         State::Live { side: Side::Replaced } => Err(swapped_back(begun, job.id)),
         State::Staged | State::Swapping { .. } => {
-            begun.patiently(|| cut_over(job, staged, &begun.place, caller)).await
+            begun.patiently(|| cut_over(job, staged, record.epoch, &begun.place, caller)).await
         }
         State::Staging | State::Purged => Err(staged_pair_gone(job.id).into()),
     }
@@ -317,7 +318,7 @@ async fn make_live(
         (State::Live { side }, _) if side == to => record,
         // It was tried, and Odoo did not answer.
         (State::Live { .. }, Some(Err(_))) => return Err(swapped_back(begun, id)),
-        _ => begun.patiently(|| swap::swap(place, id, to, caller)).await?,
+        _ => begun.patiently(|| swap::swap(place, &record, to, caller)).await?,
     };
     let report = report::keep_drafted(place, id, signer, caller).await;
     Ok(CutOver { record, report: written(report) })

@@ -155,7 +155,8 @@ impl Restore {
         Ok(Staged { report, intent, neutralized, held, boot })
     }
 
-    /// Swaps the staged pair in. What its report will say is stored before, whether that works or not.
+    /// Swaps the staged pair in, if the record still has this epoch. What its report will say is stored before,
+    /// whether that works or not.
     ///
     /// # Errors
     /// Those of the cutover. One that was called off before it began is discarded.
@@ -163,12 +164,14 @@ impl Restore {
         &self,
         place: &Place,
         staged: &Staged,
+        epoch: u64,
         caller: Caller<'_>,
     ) -> Result<Record, Failure> {
         report::draft(place, self.work.id, &staged.known(), caller).await;
         let cutover = Cutover {
             id: self.work.id,
             to: Side::Restored,
+            epoch,
             auto_rollback: self.auto_rollback,
             booted_ms: staged.boot.as_ref().map(|answered| answered.after_ms),
         };

@@ -1,7 +1,7 @@
 //! A production on a platform, which has lost something since its backup; and the process that works for it:
 //! the control plane's own on SQLite, a worker beside it on PostgreSQL.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use serde_json::{Value, json};
 use undoo_core::{
@@ -147,9 +147,10 @@ impl<'a> Site<'a> {
     pub(crate) fn killed_at<T>(&mut self, moments: &[&str], begin: impl FnOnce(&Self) -> T) -> T {
         self.kill(false);
         self.work(moments.first().copied());
-        let begun = begin(self);
+        let (begun, started) = (begin(self), Instant::now());
         for (number, moment) in moments.iter().enumerate() {
             self.is_held_at(moment);
+            eprintln!("{} killed at {moment} after {:?}", self.live.name, started.elapsed());
             self.kill(number % 2 == 1);
             for agent in self.live.of_undoo("cutover-agent", false) {
                 docker(&["kill", &agent]);
