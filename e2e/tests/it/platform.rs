@@ -104,7 +104,7 @@ fn what_a_lost_worker_has_stopped_to_make_room_is_started_again() {
     let backup = platform.back_up(&production);
     let request = json!({ "backup_id": backup, "create_pre_restore_backup": false });
     let id = |container: &str| docker(&["inspect", "-f", "{{.Id}}", container]);
-    let note = live.filestore().join(format!(".undoo/stopped-{}.json", hex::encode(&live.name)));
+    let note = live.data_dir().join(format!("filestore/.undoo/stopped-{}.json", hex::encode(&live.name)));
     // As a worker leaves it that is killed before it drops anything. One of its containers is gone since.
     let stopped = [id(&live.odoo()), id(&beside), "removed-meanwhile".to_owned()];
     let lost = || {
