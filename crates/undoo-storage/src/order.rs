@@ -61,7 +61,19 @@ pub struct Limits {
     pub stall_timeout: Option<u64>,
 }
 
+impl From<Access> for StorageConfig {
+    /// Without anything that differs from the defaults.
+    fn from(access: Access) -> Self {
+        Self { order: StorageOrder(access), limits: Limits::default() }
+    }
+}
+
 impl StorageConfig {
+    /// Where and as whom.
+    pub fn access(&self) -> &Access {
+        &self.order.0
+    }
+
     /// `options` with what this storage wants otherwise.
     pub fn options(&self, options: &Options) -> Options {
         let mut options = options.clone();
