@@ -1,7 +1,7 @@
 //! `kill -9` at every boundary between two steps: a restore that has lost every process that worked for it
 //! ends once, and leaves nothing half-way.
 
-use undoo_core::platform::{EventKind, RestoreStatus, StepEvent, TaskStatus};
+use undoo_core::platform::{EventKind, StepEvent, TaskStatus};
 
 use crate::support::{
     Undoo,
@@ -64,7 +64,11 @@ fn a_restore_and_its_undo_that_are_killed_at_every_boundary_end_once() {
     std::thread::scope(|scope| {
         scope.spawn(|| forward_and_undone(&mut Site::on_sqlite(&undoo)));
         scope.spawn(|| forward_and_undone(&mut Site::on_postgres(&undoo)));
-        scope.spawn(|| called_off(&mut Site::on_postgres(&undoo)));
+        scope.spawn(|| {
+            let mut site = Site::on_postgres(&undoo);
+            called_off(&mut site);
+            stuck(&undoo, &mut site);
+        });
     });
 }
 
@@ -102,17 +106,11 @@ fn forward_and_undone(site: &mut Site<'_>) {
 }
 
 fn called_off(site: &mut Site<'_>) {
-    let restore = site.killed_at(&BACK, |site| {
-        let restore = site.restore(true);
-        site.is_held_at(BACK[0]);
-        // What was restored is live, and the platform does not know it yet.
-        site.is_restored();
-        site.platform.post(&format!("/restore/{restore}/cancel"), serde_json::json!({}));
-        restore
-    });
+    let restore = site.killed_at(&BACK, called_off_when_live);
     let done = site.ended(&restore, &ENDED);
-    assert_eq!(done["status"], RestoreStatus::Cancelled.as_str(), "{done}");
+    assert_eq!(done["status"], "cancelled", "{done}");
     site.is_damaged();
+    assert_eq!((site.live.leftovers(), site.live.staged()), (vec![], vec![]));
     let task = site.task();
     let ledger = site.ledger(&restore, &task);
     assert_eq!(ledger.task.status, TaskStatus::Cancelled);
@@ -122,4 +120,32 @@ fn called_off(site: &mut Site<'_>) {
     assert_eq!(ledger.told(EventKind::RestoreStarted), 1);
     assert_eq!(ledger.told(EventKind::RestoreCancelled), 1);
     assert_eq!(ledger.told(EventKind::RestoreCompleted), 0);
+}
+
+/// Every worker that begins to take the cutover back is killed: a person is told what to do, which helps.
+fn stuck(undoo: &Undoo, site: &mut Site<'_>) {
+    let begun = "cut_over:undo_started:after";
+    let restore = site.killed_at(&[BACK[0], begun, begun, begun], called_off_when_live);
+    let done = site.ended(&restore, &ENDED);
+    assert_eq!(done["status"], "stuck", "{done}");
+    let message = done["error_message"].as_str().unwrap();
+    assert!(message.contains("`undo list`") && message.contains("`undo resume`"), "{message}");
+    site.is_restored();
+    let task = site.task();
+    let ledger = site.ledger(&restore, &task);
+    assert_eq!((ledger.task.status, ledger.task.attempts), (TaskStatus::Stuck, 5));
+    assert_eq!(ledger.told(EventKind::RestoreStuck), 1);
+    assert_eq!(ledger.told(EventKind::RestoreCompleted) + ledger.told(EventKind::RestoreCancelled), 0);
+    undoo.run(&["undo", &site.live.target(), "--yes"]).ends(0);
+    site.is_damaged();
+    assert_eq!(site.live.leftovers(), [""; 0]);
+}
+
+/// Asks for a restore, and calls it off when what it restored is live and the platform does not know it yet.
+fn called_off_when_live(site: &Site<'_>) -> String {
+    let restore = site.restore(true);
+    site.is_held_at(BACK[0]);
+    site.is_restored();
+    site.platform.post(&format!("/restore/{restore}/cancel"), serde_json::json!({}));
+    restore
 }
