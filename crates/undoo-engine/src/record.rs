@@ -168,3 +168,27 @@ pub fn newest(home: &Home, database: &str) -> Result<Option<Record>> {
     let newest = all(home)?.into_iter().rfind(|record| record.database == database && swapped(record));
     Ok(newest.filter(|record| record.state != State::Purged))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_decided_before_a_swap_is_refused_after_it() {
+        let record: Record = serde_json::from_value(json!({
+            "id": RestoreId::generate(), "backup": "acme.zip", "target": "docker:acme", "database": "acme",
+            "owner": "odoo", "parts": "all", "intent": null, "restored_oid": 2, "replaced_oid": 1,
+            "state": "live", "side": "replaced", "epoch": 3, "started": "2026-01-01T00:00:00Z", "swapped": null,
+            "undo_until": null, "undo_window_hours": 24, "downtime_ms": null,
+        }))
+        .expect("a record");
+        assert_eq!(
+            record.refuse_decision_of(Record::STAGED).expect_err("swapped twice since").code,
+            "fenced"
+        );
+        assert_eq!(record.refuse_decision_of(2).expect_err("swapped since").code, "fenced");
+        record.refuse_decision_of(3).expect("as it was seen");
+    }
+}

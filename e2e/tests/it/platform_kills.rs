@@ -129,7 +129,7 @@ fn stuck(undoo: &Undoo, site: &mut Site<'_>) {
     let done = site.ended(&restore, &ENDED);
     assert_eq!(done["status"], "stuck", "{done}");
     let message = done["error_message"].as_str().unwrap();
-    assert!(message.contains("`undo list`") && message.contains("`undo resume`"), "{message}");
+    assert!(message.contains("`undoo list` and `undoo resume`"), "{message}");
     site.is_restored();
     let task = site.task();
     let ledger = site.ledger(&restore, &task);
