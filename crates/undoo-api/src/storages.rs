@@ -161,21 +161,27 @@ pub struct StorageConfig {
     pub tls: Option<FtpTls>,
     /// Bytes per second, all that is read and written together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1024, maximum = 2000000000)]
     pub bandwidth_limit: Option<u64>,
-    /// Bytes of a part of an upload.
+    /// Bytes of a part of an upload. All that are on their way and one more take at most 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 5242880, maximum = 268435456)]
     pub part_size: Option<u64>,
     /// Parts on their way at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 32)]
     pub concurrency: Option<u64>,
     /// Failures in a row before giving up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
     pub attempts: Option<u32>,
     /// Seconds that a connection may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 300)]
     pub connect_timeout: Option<u64>,
     /// Seconds that a server may stay silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 3600)]
     pub stall_timeout: Option<u64>,
 }
 

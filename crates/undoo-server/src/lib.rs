@@ -10,11 +10,13 @@ mod events;
 mod failure;
 mod layers;
 mod operations;
+mod pages;
 mod reference;
 mod request;
 mod routes;
 mod serve;
 mod watch;
+mod welcome;
 mod wire;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use utoipa::openapi::OpenApi;
 pub use self::{
     document::{PUBLIC, SIGNED_IN},
     serve::serve,
+    welcome::LinkTo,
 };
 
 /// What is set for a server.
@@ -79,7 +82,8 @@ pub fn router(control: Control, settings: Settings) -> Router {
     let feed = events::Feed::open(control.clone(), settings.stop.clone());
     let secure = settings.secure();
     let app = App { control, settings: Arc::new(settings), document: document.into(), feed };
-    let router = api.merge(operations::routes()).merge(reference::routes()).with_state(app);
+    let router =
+        api.merge(operations::routes()).merge(reference::routes()).merge(welcome::routes()).with_state(app);
     layers::around(router, secure)
 }
 

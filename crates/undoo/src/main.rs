@@ -1,5 +1,8 @@
 //! The binary: parses the command line, calls one command, turns its end into an exit code.
 
+#[macro_use]
+mod output;
+
 mod agent;
 mod caller;
 mod cli;

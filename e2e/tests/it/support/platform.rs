@@ -40,8 +40,8 @@ impl Platform {
         // Free now, and nobody else asks for ports by number.
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let process = start(undoo, folder.path(), &listen);
-        let link = process.line("/setup?token=");
-        let (base, link_token) = link.trim().split_once("/setup?token=").unwrap();
+        let link = process.line("/setup#token=");
+        let (base, link_token) = link.trim().split_once("/setup#token=").unwrap();
         assert_eq!(base, format!("http://{listen}"));
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();
         let mut platform = Self { process, folder, base: base.to_owned(), client, token: String::new() };
