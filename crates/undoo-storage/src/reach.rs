@@ -32,6 +32,11 @@ impl Reach {
             return true;
         }
         let host = host.trim_matches(['[', ']']);
+        let name = host.trim_end_matches('.').to_ascii_lowercase();
+        // Whether or not it resolves here: it is loopback by its name (RFC 6761, 6.3).
+        if name == "localhost" || name.ends_with(".localhost") {
+            return false;
+        }
         match tokio::net::lookup_host((host, 0)).await {
             Ok(mut addresses) => addresses.all(|address| self.allows(address.ip())),
             Err(_) => true,
@@ -114,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_count_by_what_they_resolve_to() {
-        for host in ["localhost", "127.0.0.1", "[::1]", "2130706433", "0x7f.1", "0"] {
+        for host in ["localhost", "bucket.LOCALHOST.", "127.0.0.1", "[::1]", "2130706433", "0x7f.1", "0"] {
             assert!(!Reach::Elsewhere.allows_host(host).await, "{host}");
         }
         assert!(Reach::Elsewhere.allows_host("10.0.0.7").await);

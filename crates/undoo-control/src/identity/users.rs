@@ -278,16 +278,16 @@ impl Control {
         for scope in scopes().filter(|scope| is_seen(*scope)) {
             self.allow(caller, permission, scope, &named)?;
         }
+        if user.portal_admin && !caller.grants.is_portal_admin() {
+            let message = "the account is a portal admin's, which only portal admins change";
+            return Err(denied("portal_admin_needed", message, "Ask a portal admin."));
+        }
         if !scopes().all(is_seen) {
             return Err(denied(
                 "account_elsewhere",
                 "the account is in an organisation that you do not administer, too",
                 "Ask a portal admin; you can take it out of your own organisation.",
             ));
-        }
-        if user.portal_admin && !caller.grants.is_portal_admin() {
-            let message = "the account is a portal admin's, which only portal admins change";
-            return Err(denied("portal_admin_needed", message, "Ask a portal admin."));
         }
         for (organisation, role) in &theirs.organisations {
             self.may_give(on, caller, *organisation, Some(*role)).await?;
