@@ -18,7 +18,7 @@ use undoo_engine::{
     record::Record,
     source::BackupOrder,
 };
-use undoo_storage::StorageOrder;
+use undoo_storage::StorageConfig;
 
 /// Where an Odoo is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ pub struct BackupJob {
     /// The restore whose kept pair is backed up; `None` for the live one.
     pub kept: Option<RestoreId>,
     /// Where it goes.
-    pub storage: StorageOrder,
+    pub storage: StorageConfig,
     /// What it becomes there.
     pub key: String,
     /// Whether the files are left out.

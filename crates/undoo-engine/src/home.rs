@@ -16,6 +16,10 @@ use undoo_core::{BackupId, Kind, Problem, RestoreId, Result, Side};
 
 /// How the name of a backup's directory begins; restores' have none.
 const BACKUP: &str = "backup-";
+/// What a dropped database leaves.
+const DROPPED: &str = "dropped";
+/// What was stopped before a database was dropped.
+const STOPPED: &str = "stopped";
 /// File of a restore's directory that says which database it is of.
 const DATABASE: &str = "database.json";
 
@@ -69,14 +73,12 @@ impl Home {
     /// # Errors
     /// `Unavailable` when the file system refuses.
     pub fn create(&self, id: &RestoreId, database: &str) -> Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
         let path = self.restore(id);
         if path.exists() {
             return write(&path, DATABASE, &database);
         }
         let draft = self.root.join(format!("{id}.new"));
-        // Odoo's own user must be able to pass through: a parked directory becomes its live one.
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(&draft).map_err(at("create", &draft))?;
+        make_directory(&draft)?;
         let filled = write(&draft, DATABASE, &database)
             .and_then(|()| fs::rename(&draft, &path).map_err(at("create", &path)));
         if filled.is_err() {
@@ -116,7 +118,7 @@ impl Home {
     /// # Errors
     /// As [`Home::write`].
     pub fn write_dropped<T: Serialize>(&self, database: &str, properties: &T) -> Result<()> {
-        write(&self.root, &dropped(database), properties)
+        write(&self.root, &about(DROPPED, database), properties)
     }
 
     /// What [`Home::write_dropped`] kept, if anything.
@@ -124,7 +126,7 @@ impl Home {
     /// # Errors
     /// As [`Home::read`].
     pub fn read_dropped<T: DeserializeOwned>(&self, database: &str) -> Result<Option<T>> {
-        read(&self.root.join(dropped(database)))
+        read(&self.root.join(about(DROPPED, database)))
     }
 
     /// Forgets it; that there is nothing is fine.
@@ -132,7 +134,41 @@ impl Home {
     /// # Errors
     /// `Unavailable` when the file system refuses.
     pub fn forget_dropped(&self, database: &str) -> Result<()> {
-        let path = self.root.join(dropped(database));
+        self.forget(&about(DROPPED, database))
+    }
+
+    /// Notes containers that are about to be stopped to make room, besides those that were stopped before:
+    /// whoever starts Odoo again has to start them, and that may be somebody else.
+    ///
+    /// # Errors
+    /// As [`Home::write`].
+    pub fn note_stopped(&self, database: &str, containers: Vec<String>) -> Result<()> {
+        let mut stopped = self.read_stopped(database)?;
+        stopped.extend(containers);
+        stopped.sort();
+        stopped.dedup();
+        make_directory(&self.root)?;
+        write(&self.root, &about(STOPPED, database), &stopped)
+    }
+
+    /// What [`Home::note_stopped`] noted.
+    ///
+    /// # Errors
+    /// As [`Home::read`].
+    pub fn read_stopped(&self, database: &str) -> Result<Vec<String>> {
+        read(&self.root.join(about(STOPPED, database))).map(Option::unwrap_or_default)
+    }
+
+    /// Forgets it: all of them were started.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file system refuses.
+    pub fn forget_stopped(&self, database: &str) -> Result<()> {
+        self.forget(&about(STOPPED, database))
+    }
+
+    fn forget(&self, name: &str) -> Result<()> {
+        let path = self.root.join(name);
         match fs::remove_file(&path) {
             Ok(()) => sync_directory(&self.root).map_err(at("sync", &self.root)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -186,9 +222,15 @@ impl Home {
     }
 }
 
-/// The file for what a dropped database leaves. Its name may have anything in it, so it is in hexadecimal.
-fn dropped(database: &str) -> String {
-    format!("dropped-{}.json", hex::encode(database))
+/// A directory that Odoo's own user can pass through, and only that: a parked directory becomes its live one.
+fn make_directory(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(at("create", path))
+}
+
+/// A file about a database. Its name may have anything in it, so it is in hexadecimal.
+fn about(what: &str, database: &str) -> String {
+    format!("{what}-{}.json", hex::encode(database))
 }
 
 /// Writes a document into a directory, atomically and durably.
@@ -305,6 +347,21 @@ mod tests {
         home.write(&id, "plan.json", &"a plan").expect("written");
         assert_eq!(home.read::<String>(&id, "plan.json").expect("readable").as_deref(), Some("a plan"));
         assert_eq!(home.restores().expect("listed"), vec![id]);
+    }
+
+    #[test]
+    fn what_was_stopped_is_known_until_it_is_started_by_whomever() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let home = Home::of(directory.path());
+        assert_eq!(home.read_stopped("acme").expect("readable"), Vec::<String>::new());
+        home.note_stopped("acme", vec!["odoo".into(), "worker".into()]).expect("noted");
+        // A second attempt finds fewer of them running.
+        home.note_stopped("acme", vec!["odoo".into()]).expect("noted");
+        assert_eq!(home.read_stopped("acme").expect("readable"), ["odoo", "worker"]);
+        assert_eq!(home.read_stopped("other").expect("readable"), Vec::<String>::new());
+        home.forget_stopped("acme").expect("forgotten");
+        home.forget_stopped("acme").expect("nothing is fine");
+        assert_eq!(home.read_stopped("acme").expect("readable"), Vec::<String>::new());
     }
 
     #[test]

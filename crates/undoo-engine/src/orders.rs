@@ -162,6 +162,23 @@ pub enum Order {
         /// The target; its own database is not looked at.
         target: Target,
     },
+    /// Note containers that are about to be stopped to make room on a target.
+    NoteStopped {
+        /// The target.
+        target: Target,
+        /// Their ids.
+        containers: Vec<String>,
+    },
+    /// Say which containers were stopped to make room, and were not started since. Answers their ids.
+    Stopped {
+        /// The target.
+        target: Target,
+    },
+    /// Forget them: they were started.
+    ForgetStopped {
+        /// The target.
+        target: Target,
+    },
     /// Say from which addresses there are sessions on the target's database. Answers them.
     Sessions {
         /// The target.
@@ -298,6 +315,17 @@ impl Session {
                 value(&purge(&target, id).await?)?
             }
             Order::Databases { target } => value(&databases(&target).await?)?,
+            Order::NoteStopped { target, containers } => {
+                Home::of(&target.filestore_root).note_stopped(&target.database, containers)?;
+                Value::Null
+            }
+            Order::Stopped { target } => {
+                value(&Home::of(&target.filestore_root).read_stopped(&target.database)?)?
+            }
+            Order::ForgetStopped { target } => {
+                Home::of(&target.filestore_root).forget_stopped(&target.database)?;
+                Value::Null
+            }
             Order::Sessions { target } => {
                 let server = target.admin.connect("postgres").await?;
                 let sessions = cluster::sessions(&target.database, &server).await?;

@@ -43,12 +43,12 @@ pub async fn open(order: &BackupOrder, member: Member, options: &Options) -> Res
     if member != Member::Zip {
         return Ok(Part(Found::Of(order.open(options).await?, member)));
     }
-    match order.storage.0.open(options).await? {
+    match order.storage.access().open(&order.storage.options(options)).await? {
         Opened::File(object) => Ok(Part(Found::Whole(object))),
         Opened::Folder(_) => Err(Problem::new(
             Kind::Invalid,
             "not_one_object",
-            format!("{} is a folder and no single object", order.storage.0),
+            format!("{} is a folder and no single object", order.storage.access()),
             "Its database and its filestore can be had by themselves.",
         )),
     }

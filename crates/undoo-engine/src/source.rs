@@ -11,7 +11,9 @@ use undoo_archive::{
     error::problem_of,
 };
 use undoo_core::Result;
-use undoo_storage::{Access, BlockingFolder, BlockingObject, Object, Opened, Options, Storage, StorageOrder};
+use undoo_storage::{
+    Access, BlockingFolder, BlockingObject, Object, Opened, Options, Storage, StorageConfig,
+};
 
 use crate::encryption::{self, Identities};
 
@@ -43,9 +45,9 @@ impl MemberSource for Members {
 /// A backup with what it takes to read it, as it travels to a mover: serialising it writes secrets out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BackupOrder {
-    /// Where it lies, and the credentials for that.
+    /// Where it lies, the credentials for that, and how it is read.
     #[serde(flatten)]
-    pub storage: StorageOrder,
+    pub storage: StorageConfig,
     /// Keys to read it with, if it is encrypted.
     #[serde(default)]
     pub identities: Identities,
@@ -65,7 +67,7 @@ impl BackupOrder {
     /// # Errors
     /// As [`open`].
     pub async fn open_sized(&self, options: &Options) -> Result<(Arc<Backup>, Option<u64>)> {
-        open_with(&self.storage.0, options, &self.identities).await
+        open_with(self.storage.access(), &self.storage.options(options), &self.identities).await
     }
 }
 
@@ -100,8 +102,8 @@ async fn open_with(
     Ok((backup, size))
 }
 
-impl From<StorageOrder> for BackupOrder {
-    fn from(storage: StorageOrder) -> Self {
+impl From<StorageConfig> for BackupOrder {
+    fn from(storage: StorageConfig) -> Self {
         Self { storage, identities: Identities::default() }
     }
 }

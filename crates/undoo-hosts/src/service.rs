@@ -44,6 +44,22 @@ pub async fn stop(docker: &Docker, containers: &[String], grace: Duration) -> Re
     futures_util::future::join_all(stops).await.into_iter().collect()
 }
 
+/// Those of these containers that were not removed meanwhile.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn still_there(docker: &Docker, containers: Vec<String>) -> Result<Vec<String>> {
+    let mut there = Vec::new();
+    for container in containers {
+        match inspect(docker, &container).await {
+            Ok(_) => there.push(container),
+            Err(problem) if problem.kind == Kind::Missing => {}
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(there)
+}
+
 /// Starts containers in this order. Those that run already stay so.
 ///
 /// # Errors

@@ -112,7 +112,19 @@ fn limit_invalid(message: String) -> Problem {
     Problem::new(Kind::Invalid, "storage_limit_invalid", message, remedy)
 }
 
+impl From<Access> for StorageConfig {
+    /// Without anything that differs from the defaults.
+    fn from(access: Access) -> Self {
+        Self { order: StorageOrder(access), limits: Limits::default() }
+    }
+}
+
 impl StorageConfig {
+    /// Where and as whom.
+    pub fn access(&self) -> &Access {
+        &self.order.0
+    }
+
     /// `options` with what this storage wants otherwise.
     pub fn options(&self, options: &Options) -> Options {
         let mut options = options.clone();

@@ -1,7 +1,9 @@
 //! Restore points.
 
 use jiff::Timestamp;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, sea_query::Expr,
+};
 use undoo_core::{
     BackupId, EnvironmentId, RestoreId, Result,
     platform::{RestorePoint, RestoreStatus},
@@ -12,7 +14,10 @@ use crate::{
     failure::{changed_meanwhile, failure, misuse},
     page::listed,
     row::{self, micros},
-    tables::restore_point::{Column, Entity, Model},
+    tables::{
+        environment,
+        restore_point::{Column, Entity, Model},
+    },
 };
 
 /// Adds one.
@@ -112,6 +117,24 @@ pub async fn with_expired_undo(
         .filter(Column::UndoUntil.lte(micros(now)))
         .filter(Column::Status.is_in(went_live()))
         .order_by_asc(Column::UndoUntil)
+        .limit(limit);
+    found.all(on.reads()).await.map_err(failure)?.into_iter().map(RestorePoint::try_from).collect()
+}
+
+/// Those that are stuck, on environments that are not deleted, the oldest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn stuck(on: &impl Connection, limit: u64) -> Result<Vec<RestorePoint>> {
+    let there = environment::Entity::find()
+        .select_only()
+        .column(environment::Column::Id)
+        .filter(environment::Column::DeletedAt.is_null());
+    let found = Entity::find()
+        // In the words of the index: a parameter would hide from SQLite that it fits.
+        .filter(Expr::cust("status = 'stuck'"))
+        .filter(Column::TargetEnvironmentId.in_subquery(there.into_query()))
+        .order_by_asc(Column::CreatedAt)
         .limit(limit);
     found.all(on.reads()).await.map_err(failure)?.into_iter().map(RestorePoint::try_from).collect()
 }

@@ -22,8 +22,8 @@ use crate::{hold::Hold, mover, ui::Ui};
 
 /// How long a container may take to stop before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
-/// File of the restore's directory that says what was running before the cutover.
-const SERVICES: &str = "services.json";
+/// File of the restore's directory that says how its cutover was begun.
+const CUTOVER: &str = "cutover.json";
 
 /// What an agent's run comes to.
 pub type AgentEnd = std::result::Result<Value, Failure>;
@@ -54,10 +54,13 @@ pub struct AgentOrder {
     pub hold: Hold,
 }
 
-/// What was running, so that a resumed cutover starts the same again.
+/// How a cutover was begun, so that one that goes on with it starts what ran before, and waits for Odoo and
+/// swaps back as it was asked to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Running {
-    containers: Vec<String>,
+struct Begun {
+    holders: Vec<String>,
+    auto_rollback: bool,
+    booted_ms: Option<u64>,
 }
 
 struct Containers {
@@ -103,34 +106,53 @@ async fn cut_over(ui: &Ui) -> Result<Record> {
             "`undoo list` shows what there is",
         )
     })?;
-    let stored: Option<Running> = home.read(&order.id, SERVICES)?;
-    let running = match stored {
-        // A cutover that broke off has stopped things: what ran before is what it wrote down.
-        Some(stored) if matches!(record.state, State::Swapping { .. }) => stored,
-        _ => Running { containers: order.holders.clone() },
+    let docker = Docker::connect(DockerEndpoint::Socket(SOCKET.into())).await?;
+    let broke_off: Option<Begun> = home.read(&order.id, CUTOVER)?;
+    let begun = match (broke_off, record.state) {
+        // The same way: as it was asked. Back: as it is asked now. What it stopped is started in any case.
+        (Some(begun), State::Swapping { to }) if to == order.to => begun,
+        (Some(Begun { holders, .. }), State::Swapping { .. }) => Begun { holders, ..Begun::as_told(&order) },
+        _ => {
+            let mut begun = Begun::as_told(&order);
+            // What was stopped to make room has to be started, too.
+            let stopped = home.read_stopped(&order.target.database)?;
+            begun.holders.extend(service::still_there(&docker, stopped).await?);
+            begun
+        }
     };
-    home.write(&order.id, SERVICES, &running)?;
+    home.write(&order.id, CUTOVER, &begun)?;
     let services = Containers {
-        docker: Docker::connect(DockerEndpoint::Socket(SOCKET.into())).await?,
+        docker,
+        others: begun.holders.into_iter().filter(|id| *id != order.odoo).collect(),
         odoo: order.odoo,
         http_port: order.http_port,
         database: order.target.database.clone(),
-        others: running.containers,
-        patience: patience(order.booted_ms),
+        patience: patience(begun.booted_ms),
     };
     let swap = Swap {
         target: &order.target,
         home: &home,
         services: &services,
         audience: ui,
-        auto_rollback: order.auto_rollback,
+        auto_rollback: begun.auto_rollback,
         checkpoint: &|step, done| {
             order.hold.checkpoint(step, done, ui);
             Ok(())
         },
     };
     swap.make_live(&locked, &mut record, order.to).await?;
+    home.forget_stopped(&order.target.database)?;
     Ok(record)
+}
+
+impl Begun {
+    fn as_told(order: &AgentOrder) -> Self {
+        Self {
+            holders: order.holders.clone(),
+            auto_rollback: order.auto_rollback,
+            booted_ms: order.booted_ms,
+        }
+    }
 }
 
 /// 30 attempts two seconds apart, or three times the measured boot if that is longer.

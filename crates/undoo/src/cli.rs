@@ -6,6 +6,7 @@ pub mod remote;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use undoo_core::RestoreId;
 
 pub use platform::{KeysCommand, PlatformCommand, Serve, SettingsArgs, UsersCommand, Worker};
 
@@ -363,6 +364,9 @@ pub struct Backup {
     /// result: Odoo's own database manager cannot load it. Its name ends in .zip.age then.
     #[arg(long, value_name = "KEY")]
     pub encrypt_to: Vec<String>,
+    /// Back up the pair that this restore keeps aside, instead of the live one. `undoo list` shows the ids.
+    #[arg(long, value_name = "RESTORE")]
+    pub kept: Option<RestoreId>,
     /// Leave the files out.
     #[arg(long)]
     pub database_only: bool,

@@ -35,7 +35,7 @@ use undoo_hosts::{
     service::{self, Holder},
     target::{self, OdooContainer},
 };
-use undoo_storage::StorageOrder;
+use undoo_storage::StorageConfig;
 
 use crate::{
     agent::{AgentEnd, AgentOrder},
@@ -67,8 +67,6 @@ pub struct DockerPlace {
     image: String,
     /// The mover of the restore that is under way.
     open: Mutex<Option<Open>>,
-    /// What was stopped to make room.
-    stopped: Mutex<Vec<String>>,
 }
 
 impl DockerPlace {
@@ -97,7 +95,7 @@ impl DockerPlace {
         })?;
         let binary = binary::ensure_binary(&docker, &program, &image).await?;
         let target = describe(name, &odoo)?;
-        Ok(Self { docker, odoo, target, binary, image, open: Mutex::default(), stopped: Mutex::default() })
+        Ok(Self { docker, odoo, target, binary, image, open: Mutex::default() })
     }
 
     /// The target.
@@ -148,17 +146,31 @@ impl DockerPlace {
     pub async fn stop(&self, caller: Caller<'_>) -> Result<()> {
         let mut all = vec![self.odoo.id.clone()];
         all.extend(self.holders(caller).await?.into_iter().map(|holder| holder.id));
-        // Noted before: one that does not stop may leave others stopped.
-        self.stopped.lock().await.clone_from(&all);
+        // Before: one that does not stop may leave others stopped, and whoever stopped them may be lost.
+        let note = Order::NoteStopped { target: self.target.clone(), containers: all.clone() };
+        self.order(note, caller.quietly()).await.map_err(|failure| failure.problem)?;
         service::stop(&self.docker, &all, Duration::from_secs(30)).await
     }
 
-    /// Starts again what was stopped to make room.
+    /// Containers that were stopped to make room, by whomever, and not started since.
     ///
     /// # Errors
-    /// Those of the engine.
-    pub async fn start_again(&self) -> Result<()> {
-        service::start(&self.docker, &self.stopped.lock().await).await
+    /// Those of the order.
+    pub async fn stopped(&self, caller: Caller<'_>) -> Result<Vec<String>> {
+        let order = Order::Stopped { target: self.target.clone() };
+        let stopped = self.order(order, caller.quietly()).await.map_err(|failure| failure.problem)?;
+        Ok(serde_json::from_value(stopped).unwrap_or_default())
+    }
+
+    /// Starts them again.
+    ///
+    /// # Errors
+    /// Those of the engine and of the orders.
+    pub async fn start_again(&self, caller: Caller<'_>) -> Result<()> {
+        let stopped = service::still_there(&self.docker, self.stopped(caller).await?).await?;
+        service::start(&self.docker, &stopped).await?;
+        let order = Order::ForgetStopped { target: self.target.clone() };
+        self.order(order, caller.quietly()).await.map(drop).map_err(|failure| failure.problem)
     }
 
     /// Tasks that have containers or networks on this Odoo. Those of restores that died are found among
@@ -357,10 +369,7 @@ impl DockerPlace {
     /// `cutover_goes_on` when that was by Ctrl-C.
     pub async fn cut_over(&self, cutover: Cutover, caller: Caller<'_>) -> Result<Record, Failure> {
         let handed_over = self.is_kept(&cutover.id.to_string()).await;
-        let mut holders: Vec<String> =
-            self.holders(caller).await?.into_iter().map(|holder| holder.id).collect();
-        // What was stopped to make room has to be started, too.
-        holders.extend(self.stopped.lock().await.iter().filter(|id| **id != self.odoo.id).cloned());
+        let holders = self.holders(caller).await?.into_iter().map(|holder| holder.id).collect();
         let order = AgentOrder {
             target: self.target.clone(),
             id: cutover.id,
@@ -577,10 +586,10 @@ fn agent_died(end: &ContainerEnd, target: &str) -> Problem {
     )
 }
 
-/// A storage order for a backup as it is named on the command line.
+/// The storage of a backup as it is named on the command line.
 ///
 /// # Errors
 /// Those of the address.
-pub fn storage(backup: &str) -> Result<StorageOrder> {
-    Ok(StorageOrder(undoo_storage::Location::parse(backup)?.with_environment()?))
+pub fn storage(backup: &str) -> Result<StorageConfig> {
+    Ok(undoo_storage::Location::parse(backup)?.with_environment()?.into())
 }

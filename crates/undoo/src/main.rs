@@ -88,7 +88,7 @@ fn end(ui: &Ui, outcome: Result<(), Failure>) -> ExitCode {
         }
         ui::complain(&format!("undoo: {} [{}]", failure.problem.message, failure.problem.code));
         if !failure.problem.remedy.is_empty() {
-            ui::complain(&format!("       {}", failure.problem.remedy));
+            ui::complain(&format!("       {}", failure.problem.next_step()));
         }
     }
     ExitCode::from(code)

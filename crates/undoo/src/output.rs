@@ -7,6 +7,9 @@ use undoo_core::{Kind, Problem, Result};
 
 /// Shadows the standard macro in this program.
 macro_rules! println {
+    () => {
+        println!("")
+    };
     ($($text:tt)*) => {{
         let line = format_args!($($text)*);
         let _ = std::io::Write::write_fmt(&mut std::io::stdout().lock(), format_args!("{line}\n"));

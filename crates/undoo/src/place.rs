@@ -165,13 +165,25 @@ impl Place {
         }
     }
 
+    /// Whether something is stopped to make room and was not started since, whoever stopped it. Without Docker
+    /// only the run that did knows it.
+    ///
+    /// # Errors
+    /// Those of Docker and of the target.
+    pub async fn is_stopped(&self, caller: Caller<'_>) -> Result<bool> {
+        match self {
+            Self::Docker(place) => place.stopped(caller).await.map(|stopped| !stopped.is_empty()),
+            Self::Direct(_) => Ok(false),
+        }
+    }
+
     /// Starts again what [`Place::stop`] has stopped.
     ///
     /// # Errors
-    /// Those of Docker or of the start command.
-    pub async fn start_again(&self) -> Result<()> {
+    /// Those of Docker and of the target, or of the start command.
+    pub async fn start_again(&self, caller: Caller<'_>) -> Result<()> {
         match self {
-            Self::Docker(place) => place.start_again().await,
+            Self::Docker(place) => place.start_again(caller).await,
             Self::Direct(place) => place.start_again().await,
         }
     }

@@ -94,6 +94,41 @@ fn a_restore_whose_platform_is_killed_ends_after_the_next_start() {
     assert_eq!(left_behind(&live), "");
 }
 
+#[test]
+fn what_a_lost_worker_has_stopped_to_make_room_is_started_again() {
+    let undoo = Undoo::ready();
+    let live = Instance::up(Kind::ODOO_19);
+    let beside = live.run_beside("beside", &["--entrypoint", "sleep", "postgres:15", "3600"]);
+    let platform = Platform::up(&undoo);
+    let production = platform.adopt(&live.odoo(), "production");
+    let backup = platform.back_up(&production);
+    let request = json!({ "backup_id": backup, "create_pre_restore_backup": false });
+    let id = |container: &str| docker(&["inspect", "-f", "{{.Id}}", container]);
+    let note = live.data_dir().join(format!("filestore/.undoo/stopped-{}.json", hex::encode(&live.name)));
+    // As a worker leaves it that is killed before it drops anything. One of its containers is gone since.
+    let stopped = [id(&live.odoo()), id(&beside), "removed-meanwhile".to_owned()];
+    let lost = || {
+        std::fs::create_dir_all(note.parent().unwrap()).unwrap();
+        std::fs::write(&note, serde_json::to_vec(&stopped).unwrap()).unwrap();
+        docker(&["stop", "-t", "5", &live.odoo(), &beside]);
+    };
+
+    lost();
+    let restore = platform.restore(request.clone());
+    platform.ended(&format!("/restore/{restore}"), &["restoring_db"]);
+    platform.post(&format!("/restore/{restore}/cancel"), json!({}));
+    assert_eq!(platform.ended(&format!("/restore/{restore}"), &ENDED)["status"], "cancelled");
+    assert!(Instance::runs(&live.odoo()) && Instance::runs(&beside));
+    assert!(!note.exists());
+
+    lost();
+    let restore = platform.restore(request);
+    assert_eq!(platform.ended(&format!("/restore/{restore}"), &ENDED)["status"], "completed");
+    assert!(Instance::runs(&live.odoo()) && Instance::runs(&beside));
+    assert!(!note.exists());
+    assert_eq!(platform.terminate().code, 0);
+}
+
 /// Containers of ours that are about an instance.
 fn left_behind(instance: &Instance) -> String {
     let target = format!("label=sh.undoo.target={}", instance.odoo());

@@ -11,7 +11,7 @@ use undoo_core::{
     },
 };
 use undoo_engine::source::BackupOrder;
-use undoo_storage::{Access, FtpAccess, S3Access, SftpAccess, StorageOrder};
+use undoo_storage::{Access, FtpAccess, S3Access, SftpAccess, StorageConfig, StorageOrder};
 use undoo_store::{Connection, Listed, Page, Tx, backups, idempotency, restore_points, storages, tasks};
 
 pub(crate) use self::download::MOST_PARTS;
@@ -274,14 +274,12 @@ impl Control {
     /// A backup in its storage, with what it takes to read it.
     pub(crate) async fn backup_order(&self, backup: &Backup) -> Result<BackupOrder> {
         let (config, key) = self.backup_place(backup).await?;
-        Ok(BackupOrder::from(StorageOrder(object_in(&config.order.0, &key))))
+        let order = StorageOrder(object_in(config.access(), &key));
+        Ok(BackupOrder::from(StorageConfig { order, ..config }))
     }
 
     /// The storage of a backup, and its key there.
-    pub(crate) async fn backup_place(
-        &self,
-        backup: &Backup,
-    ) -> Result<(undoo_storage::StorageConfig, String)> {
+    pub(crate) async fn backup_place(&self, backup: &Backup) -> Result<(StorageConfig, String)> {
         let storage = match backup.storage_id {
             Some(id) => storages::get(&self.store, id).await?,
             None => None,

@@ -64,8 +64,9 @@ impl Control {
         if let Some(hash) = hash {
             people::password_set(&tx, id, &hash).await?;
             access::sessions_delete_of(&tx, id).await?;
-            access::links_delete_of(&tx, id, LinksOf::Account).await?;
         }
+        // They were made by who administered less than the account is from now on.
+        access::links_delete_of(&tx, id, LinksOf::Account).await?;
         self.let_in(&tx, &user, &link, before.is_none()).await?;
         tx.commit().await?;
         Ok((self.session_open(&user).await?, user))

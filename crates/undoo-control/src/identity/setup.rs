@@ -7,7 +7,7 @@ use undoo_core::{
     Kind, OrganisationId, Problem, ProjectId, Result, ServerId, UserId,
     platform::{OrgRole, Organisation, Project, Server, ServerStatus, User},
 };
-use undoo_storage::{Access, Limits, StorageConfig, StorageOrder};
+use undoo_storage::Access;
 use undoo_store::{
     Tx,
     access::{self, Link},
@@ -118,7 +118,7 @@ impl Control {
         let storage = NewStorage {
             organisation_id: organisation.id,
             name: "Local storage".to_owned(),
-            config: StorageConfig { order: StorageOrder(local), limits: Limits::default() },
+            config: local.into(),
             is_default: true,
         };
         let record = self.storage_record(&storage)?;

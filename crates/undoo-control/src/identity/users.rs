@@ -211,6 +211,7 @@ impl Control {
         }
         if user != before {
             people::user_update(&tx, &user).await?;
+            access::links_delete_of(&tx, id, LinksOf::Account).await?;
             let data = json!({
                 "email": user.email,
                 "disabled": user.disabled_at.is_some(),

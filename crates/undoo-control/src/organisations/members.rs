@@ -6,7 +6,11 @@ use undoo_core::{
     Kind, OrganisationId, Problem, ProjectId, Result, UserId,
     platform::{OrgRole, Permission, ProjectRole, Scope, User},
 };
-use undoo_store::{Connection, Listed, Page, Tx, access, people};
+use undoo_store::{
+    Connection, Listed, Page, Tx,
+    access::{self, LinksOf},
+    people,
+};
 
 use crate::{Caller, Control, control::Named, identity::by_name};
 
@@ -78,6 +82,8 @@ impl Control {
             self.another_owner(&tx, organisation, user).await?;
         }
         people::org_role_set(&tx, organisation, user, role).await?;
+        // Who made them might not make them any more, now that the account is more.
+        access::links_delete_of(&tx, user, LinksOf::Account).await?;
         if role.is_none() {
             people::project_roles_clear(&tx, organisation, user).await?;
             access::sessions_delete_of(&tx, user).await?;

@@ -8,6 +8,7 @@ mod environments;
 mod kept_pairs;
 mod pruning;
 mod queue;
+mod stuck;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl Reconcilers {
                 paced("pruning", every(600), || pruning::reconcile(&control)),
                 paced("environments", every(60), || environments::reconcile(&control)),
                 paced("queue", every(15), || queue::reconcile(&control)),
+                paced("stuck restores", every(120), || stuck::reconcile(&control)),
             );
         };
         tokio::select! {
@@ -45,7 +47,8 @@ impl Reconcilers {
         kept_pairs::reconcile(control).await?;
         pruning::reconcile(control).await?;
         environments::reconcile(control).await?;
-        queue::reconcile(control).await
+        queue::reconcile(control).await?;
+        stuck::reconcile(control).await
     }
 }
 

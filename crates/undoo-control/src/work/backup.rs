@@ -9,7 +9,7 @@ use undoo_core::{
     platform::{Backup, BackupStatus, Environment, EventKind},
 };
 use undoo_engine::order::Failure;
-use undoo_storage::{Options, StorageOrder, backup_key};
+use undoo_storage::{Options, backup_key};
 use undoo_store::{Tx, backups, environments, storages};
 
 use super::{
@@ -144,7 +144,7 @@ pub(super) async fn make(
         created_at: backup.created_at,
         at: location_of(environment)?,
         kept,
-        storage: StorageOrder(config.order.0),
+        storage: config,
         key,
         database_only: !backup.include_filestore,
         organisation: backup.organisation_id.to_string(),

@@ -43,6 +43,12 @@ pub(crate) trait Step: Send + Sync {
     /// `Cancelled`. What it answers is there at the end, whoever comes to it.
     async fn act(&self, signal: &Signal) -> Result<Value, Failure>;
 
+    /// What it answers if its work turns out to be done already. Asked where the work may not be begun again:
+    /// what is done needs no more attempts.
+    async fn found_done(&self) -> Result<Option<Value>> {
+        Ok(None)
+    }
+
     /// Takes its work back, as far as there is any.
     async fn undo(&self) -> Result<()> {
         Ok(())
@@ -250,7 +256,9 @@ impl Drive<'_> {
         let way = match past.failed.take() {
             Some(cause) if cause.kind == Kind::Cancelled => Way::Back(End::Cancelled(cause)),
             Some(cause) => Way::Back(End::Failed(cause)),
-            None if self.held.lease.exhausted && !through => Way::Back(End::Failed(self.exhausted(&past))),
+            None if self.held.lease.exhausted && !through && !self.last_is_done(&mut past).await? => {
+                Way::Back(End::Failed(self.exhausted(&past)))
+            }
             None => self.forward(&mut past).await?,
         };
         let end = match way {
@@ -319,6 +327,24 @@ impl Drive<'_> {
         self.held.append(step.name(), StepEvent::DoFailed, &data).await?;
         let end = if called_off { End::Cancelled(cause) } else { End::Failed(cause) };
         Ok(Way::Back(end))
+    }
+
+    /// Whether the last step was begun by a worker that is lost, and is done all the same.
+    async fn last_is_done(&self, past: &mut Past) -> Result<bool> {
+        let Some(last) = self.workflow.steps.last() else { return Ok(false) };
+        if !past.begun.iter().any(|begun| begun == last.name()) {
+            return Ok(false);
+        }
+        let answer = match insist(|| last.found_done()).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(false),
+            // Nor will it be seen the next time.
+            Err(problem) if problem.is_permanent() => return Ok(false),
+            Err(problem) => return Err(problem),
+        };
+        self.held.append(last.name(), StepEvent::DoFinished, &answer).await?;
+        past.answers.insert(last.name().to_owned(), answer);
+        Ok(true)
     }
 
     /// Why a task ends that was taken too often: it was at this step when its last worker was heard of.
@@ -413,7 +439,7 @@ impl Drive<'_> {
 }
 
 /// Tries again where that may help.
-async fn insist<F: Future<Output = Result<()>>>(work: impl Fn() -> F) -> Result<()> {
+async fn insist<T, F: Future<Output = Result<T>>>(work: impl Fn() -> F) -> Result<T> {
     let mut tried = 0;
     loop {
         match work().await {

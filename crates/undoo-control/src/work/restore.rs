@@ -222,6 +222,17 @@ impl Step for SwapIn {
         Ok(json!(over))
     }
 
+    async fn found_done(&self) -> Result<Option<Value>> {
+        let live = self
+            .0
+            .standing()
+            .await?
+            .filter(|listed| listed.record.state == State::Live { side: Side::Restored });
+        Ok(live.map(|Listed { record, held, .. }| {
+            json!(Ended { over: CutOver { record, report: None }, held, findings: Vec::new() })
+        }))
+    }
+
     async fn undo(&self) -> Result<()> {
         let (control, at) = (&self.0.held.control, self.0.at().await?);
         let state = self.0.standing().await?.map(|listed| listed.record.state);

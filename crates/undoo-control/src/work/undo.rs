@@ -76,6 +76,13 @@ impl Step for Swap {
         Ok(json!(over.await?))
     }
 
+    async fn found_done(&self) -> Result<Option<Value>> {
+        let (_, at) = point_at(&self.held, self.id).await?;
+        let listed = self.held.control.plane.standing(&at, self.id).await?;
+        let live = listed.filter(|listed| listed.record.state == State::Live { side: self.to });
+        Ok(live.map(|listed| json!(CutOver { record: listed.record, report: None })))
+    }
+
     async fn undo(&self) -> Result<()> {
         let watch = Watch { audience: Arc::new(|_| {}), stop: Default::default() };
         let (_, at) = point_at(&self.held, self.id).await?;

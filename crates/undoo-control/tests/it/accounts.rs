@@ -101,7 +101,10 @@ async fn an_account_is_administered_by_who_administers_all_that_it_is_in(world: 
     assert_eq!(disables(&adam_, adam.id).await, "own_account");
     assert_eq!(disables(&adam_, owner.id).await, "owner_needed");
     assert_eq!(disables(&adam_, world.admin.user.id).await, "portal_admin_needed");
+    let link = control.user_invite(&adam_, bob.id).await.unwrap().token;
     control.member_set(&world.admin, other, bob.id, OrgRole::Member).await.unwrap();
+    let late = control.invitation_accept(&link, "adams horses".into()).await;
+    assert_eq!(code(late), "link_invalid", "Adam could not make it any more");
     assert_eq!(disables(&adam_, bob.id).await, "account_elsewhere");
     assert_eq!(disables(&olga, bob.id).await, "account_elsewhere");
     assert_eq!(disables(&world.admin, bob.id).await, "fine");
@@ -189,6 +192,7 @@ async fn a_link_into_an_organisation_changes_no_password(world: World) {
     let (other, olga) = world.other().await;
     let (session, bob) = world.member("bob@example.com", OrgRole::Admin).await;
     let invited = control.user_create(&olga, to(other, "Bob@Example.com", OrgRole::Member)).await.unwrap();
+    let account = control.user_invite(&world.admin, bob.id).await.unwrap().token;
     for _ in 0..6 {
         let guessed = control.invitation_accept(&invited.token, "olga guesses".into()).await;
         assert_eq!(code(guessed), "wrong_password");
@@ -201,6 +205,8 @@ async fn a_link_into_an_organisation_changes_no_password(world: World) {
     assert_eq!(world.role(bob.id, other).await, Some(OrgRole::Member));
     assert_eq!(world.role(bob.id, world.organisation).await, Some(OrgRole::Admin));
     assert_eq!(world.comes_in(&session).await, "fine");
+    let late = control.invitation_accept(&account, "late horses".into()).await;
+    assert_eq!(code(late), "link_invalid", "it was made when the account was in one organisation");
     let again = control.user_create(&olga, to(other, "bob@example.com", OrgRole::Owner)).await;
     assert_eq!(code(again), "email_taken");
 }

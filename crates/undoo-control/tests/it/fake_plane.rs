@@ -79,6 +79,14 @@ impl FakePlane {
         self.memory.lock().unwrap().target.records.get(&id).map(|record| record.state)
     }
 
+    /// Somebody ends a restore on the server.
+    pub fn end(&self, id: RestoreId, state: Option<State>) {
+        match state {
+            Some(state) => drop(self.set(id, state)),
+            None => drop(self.memory.lock().unwrap().target.records.remove(&id)),
+        }
+    }
+
     /// Whether nothing on the target stands half-way.
     pub fn is_whole(&self) -> bool {
         let memory = self.memory.lock().unwrap();
@@ -325,7 +333,7 @@ impl Plane for FakePlane {
         let trip = self.enter(call, Some(watch)).await?;
         phases(watch, &[Phase::Snapshot, Phase::Dump]);
         self.within(trip).await;
-        let storage = job.storage.0.storage(&Options::default())?;
+        let storage = job.storage.storage(&Options::default())?;
         let mut upload = storage.write(&job.key, None)?;
         upload.write(b"a backup").await?;
         upload.finish().await?;

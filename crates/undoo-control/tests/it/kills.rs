@@ -1,7 +1,7 @@
 //! Workers that die, pause, fail and are called off at every call to the data plane: a restore ends completed,
 //! undone or stuck, never two of them, and nothing is left half-way.
 
-use undoo_control::{RestoreWish, work::WorkerSettings};
+use undoo_control::{Reconcilers, RestoreWish, work::WorkerSettings};
 use undoo_core::{
     Side,
     platform::{BackupStatus, RestoreStatus, StepEvent, TaskStatus},
@@ -24,6 +24,8 @@ on_both!(
     an_undo_survives_its_workers,
     a_backup_survives_its_workers,
     what_cannot_be_taken_back_is_stuck_with_a_command,
+    a_stuck_restore_that_was_ended_on_the_server_is_known_to_be_over,
+    a_restore_that_is_live_completes_although_its_last_worker_was_lost,
 );
 
 const CALLS: [&str; 4] = ["plan", "back_up", "stage", "cut_over"];
@@ -244,4 +246,53 @@ async fn what_cannot_be_taken_back_is_stuck_with_a_command(world: World) {
     assert!(world.events().await.iter().any(|event| event == "restore.stuck"));
     let list = world.control.restore_list(&world.admin, world.production.id, None, FIRST).await.unwrap();
     assert_eq!(list.total, 1);
+}
+
+async fn a_stuck_restore_that_was_ended_on_the_server_is_known_to_be_over(world: World) {
+    let backup = world.backed_up().await;
+    let ends = [
+        (Some(State::Live { side: Side::Restored }), RestoreStatus::Completed),
+        (Some(State::Live { side: Side::Replaced }), RestoreStatus::Undone),
+        (None, RestoreStatus::Failed),
+    ];
+    for (state, status) in ends {
+        world.plane.trip("cut_over", Trip::Fails, 1);
+        world.plane.trip("discard", Trip::Fails, 10);
+        let point = world.restore(&backup).await;
+        let worker = world.worker();
+        world.task_over(point.task_id.unwrap()).await;
+        worker.stop().await;
+        Reconcilers::round(&world.control).await.unwrap();
+        assert_eq!(world.point(point.id).await.status, RestoreStatus::Stuck, "nobody has ended it");
+        world.plane.end(point.id, state);
+        Reconcilers::round(&world.control).await.unwrap();
+        let point = world.point(point.id).await;
+        assert_eq!(point.status, status);
+        assert_eq!(point.undo_until.is_some(), state.is_some());
+        assert!(point.error_message.is_some(), "why it was stuck stays readable");
+    }
+    let events = world.events().await;
+    for told in ["restore.completed", "restore.undone", "restore.failed"] {
+        assert_eq!(events.iter().filter(|event| *event == told).count(), 1, "{told}");
+    }
+}
+
+async fn a_restore_that_is_live_completes_although_its_last_worker_was_lost(world: World) {
+    let backup = world.backed_up().await;
+    world.plane.trip("cut_over", Trip::LostWithin, 1);
+    world.plane.trip("swap", Trip::LostAfter, 2);
+    let wish = RestoreWish { auto_rollback: false, ..RestoreWish::of(backup.id) };
+    let point = world.restore_as(wish).await;
+    for _ in 0..3 {
+        let worker = world.worker();
+        tokio::time::timeout(SOON, world.plane.lost.notified()).await.unwrap();
+        worker.kill().await;
+    }
+    let last = world.worker();
+    let task = world.task_over(point.task_id.unwrap()).await;
+    last.stop().await;
+    let point = world.point(point.id).await;
+    let ended = (task.status, point.status);
+    assert_eq!(ended, (TaskStatus::Completed, RestoreStatus::Completed), "{:?}", point.error_message);
+    assert_eq!(world.plane.state(point.id), Some(State::Live { side: Side::Restored }));
 }

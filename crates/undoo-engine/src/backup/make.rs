@@ -80,12 +80,12 @@ impl Maker {
     pub(super) fn make(self) -> Result<Made> {
         let began = Instant::now();
         let object = &self.work.object;
-        let access = &self.work.storage.0;
-        let storage = access.storage(&Options { cancel: self.cancel.clone(), ..Options::default() })?;
+        let storage =
+            self.work.storage.storage(&Options { cancel: self.cancel.clone(), ..Options::default() })?;
         // Tidying up goes on after the work was cancelled; it is not what one has to wait for.
         let brief = Retry { attempts: 3, ..Retry::default() };
         let tidy = Tidy {
-            storage: access.storage(&Options { retry: brief, ..Options::default() })?,
+            storage: self.work.storage.access().storage(&Options { retry: brief, ..Options::default() })?,
             runtime: self.runtime.clone(),
         };
         let home = Home::of(&self.work.target.filestore_root);

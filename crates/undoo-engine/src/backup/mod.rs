@@ -20,7 +20,7 @@ use tokio::{
 };
 use undoo_archive::manifest::ours::{Environment, Warning};
 use undoo_core::{BackupId, Kind, Problem, RestoreId, Result};
-use undoo_storage::{CancellationToken, StorageOrder};
+use undoo_storage::{CancellationToken, StorageConfig};
 
 pub use addons::AddonsFolder;
 pub use snapshot::Destination;
@@ -45,7 +45,7 @@ pub struct Assignment {
     #[serde(default)]
     pub kept: Option<RestoreId>,
     /// The storage.
-    pub storage: StorageOrder,
+    pub storage: StorageConfig,
     /// What the backup becomes there. The place is the storage's address as the person sees it.
     pub object: Destination,
     /// Whom it is encrypted to.

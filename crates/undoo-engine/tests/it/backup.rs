@@ -22,7 +22,7 @@ use undoo_engine::{
     order::{Answer, Failure, Phase},
     orders::{Order, Session},
 };
-use undoo_storage::{Access, StorageOrder};
+use undoo_storage::Access;
 
 use crate::{
     odoo::{self, FILES, fname},
@@ -47,7 +47,7 @@ fn work(world: &World<'_>) -> Assignment {
         created_at: Timestamp::now(),
         target,
         kept: None,
-        storage: StorageOrder(Access::Local { path: store(world) }),
+        storage: Access::Local { path: store(world) }.into(),
         object: Destination { place: "the store/".into(), key: format!("{FOLDER}/{id}.zip") },
         recipients: Recipients::default(),
         database_only: false,

@@ -21,7 +21,7 @@ use undoo_engine::{
     encryption::{Identities, Outgoing, Recipients},
     source::BackupOrder,
 };
-use undoo_storage::{Access, BlockingUpload, Location, Meter, Options, Storage, StorageOrder, backup_key};
+use undoo_storage::{Access, BlockingUpload, Location, Meter, Options, Storage, StorageConfig, backup_key};
 use undoo_testing::weed::{KEY, LOCKED, Weed};
 
 struct Store {
@@ -51,7 +51,7 @@ impl Store {
     }
 
     fn order(&self, key: &str, identities: Identities) -> BackupOrder {
-        let storage = StorageOrder(Access::Local { path: self.folder.path().join(key) });
+        let storage = StorageConfig::from(Access::Local { path: self.folder.path().join(key) });
         BackupOrder { storage, identities }
     }
 
@@ -327,7 +327,7 @@ async fn what_object_lock_holds_stays_and_is_named() {
 fn an_order_carries_its_keys_and_shows_none() {
     let (_, secret, identities) = key();
     let access = Location::parse("/srv/b.zip").unwrap().with_environment().unwrap();
-    let order = BackupOrder { storage: StorageOrder(access), identities };
+    let order = BackupOrder { storage: access.into(), identities };
     assert!(!format!("{order:?}").contains("AGE-SECRET-KEY"));
     let text = serde_json::to_string(&order).unwrap();
     assert!(text.contains(&secret));
@@ -335,5 +335,5 @@ fn an_order_carries_its_keys_and_shows_none() {
     assert_eq!(serde_json::to_string(&again).unwrap(), text);
     let without: BackupOrder =
         serde_json::from_str(r#"{"provider": "local", "path": "/srv/b.zip"}"#).unwrap();
-    assert_eq!(without.storage.0.to_string(), "/srv/b.zip");
+    assert_eq!(without.storage.access().to_string(), "/srv/b.zip");
 }

@@ -11,7 +11,7 @@ use undoo_engine::{
     restore::Assignment,
     source::BackupOrder,
 };
-use undoo_storage::{Access, StorageOrder};
+use undoo_storage::{Access, StorageConfig};
 
 use crate::{
     server::Server,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 fn stage_order(world: &World<'_>, work: &Assignment) -> Order {
-    let backup = BackupOrder::from(StorageOrder(Access::Local { path: world.backup() }));
+    let backup = BackupOrder::from(StorageConfig::from(Access::Local { path: world.backup() }));
     Order::Stage { backup, name: "acme.zip".into(), work: work.clone() }
 }
 

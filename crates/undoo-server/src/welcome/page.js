@@ -42,7 +42,7 @@ async function send(event) {
     });
     const said = await answer.json();
     if (answer.ok) welcome(said);
-    else tell([said.detail, said.remedy].filter(Boolean).join(" "));
+    else tell(said.detail);
   } catch {
     tell("The server did not answer. Try again.");
   } finally {

@@ -375,6 +375,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index("restore_points_target", "restore_points", ["target_environment_id", "-created_at", "-id"]),
         index("restore_points_backup", "restore_points", ["backup_id"]),
         index_where("restore_points_undo", "restore_points", ["undo_until"], "undo_until IS NOT NULL"),
+        index_where("restore_points_stuck", "restore_points", ["created_at"], "status = 'stuck'"),
         index("events_at", "events", ["at"]),
         index("requests_at", "requests", ["at"]),
     ]

@@ -54,8 +54,8 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     let backup = Backup {
         id,
         created_at,
-        kept: None,
-        storage,
+        kept: arguments.kept,
+        storage: storage.into(),
         key,
         recipients,
         database_only: arguments.database_only,

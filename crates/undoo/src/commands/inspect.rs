@@ -17,7 +17,7 @@ pub(super) async fn run(arguments: &Inspect) -> Result<(), Failure> {
         Problem::new(Kind::Internal, "inspect", "the inspection broke down", "please report this")
             .caused_by(error)
     })??;
-    inspection.findings.extend(order.storage.0.on_this_server());
+    inspection.findings.extend(order.storage.access().on_this_server());
     if arguments.json {
         return print_json(&inspection);
     }

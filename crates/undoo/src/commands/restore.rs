@@ -91,7 +91,7 @@ async fn stage(arguments: &Arguments, restore: &Restore, place: &Place, ui: &Ui)
 fn restore(arguments: &Arguments, place: &Place) -> Result<Restore> {
     let backup = super::backup(arguments.backup(), &arguments.keys)?;
     Ok(Restore {
-        name: work::restore::named(&backup.storage.0),
+        name: work::restore::named(backup.storage.access()),
         backup,
         work: assignment(arguments, place)?,
         intent: arguments.intent.map(|intent| match intent {

@@ -84,7 +84,7 @@ async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failur
 /// Keeps beside a backup in a storage that it is whole, for `undoo prune`. What was found stands whether this
 /// works or not: it takes the right to write there.
 async fn keep(order: &BackupOrder, backup: &Backup, size: Option<u64>, level: Level) {
-    let Some(((root, key), bytes)) = order.storage.0.in_storage().zip(size) else { return };
+    let Some(((root, key), bytes)) = order.storage.access().in_storage().zip(size) else { return };
     let now = jiff::Timestamp::now();
     let Some(verification) = Verification::of(backup, key, bytes, level, now) else { return };
     let kept = async {

@@ -17,7 +17,7 @@ use undoo_hosts::{
     mover::{Bind, Mover, MoverSpec},
     target::OdooContainer,
 };
-use undoo_storage::{Access, StorageOrder};
+use undoo_storage::Access;
 
 use super::{DockerPlace, written};
 use crate::{caller::Caller, interrupt::cancelled, relay::Relay};
@@ -75,7 +75,7 @@ impl DockerPlace {
             }
         };
         if let Some(storage) = storage_of(&mut order)
-            && let Some(relay) = Relay::for_access(&mut storage.0, self.gateway()).await?
+            && let Some(relay) = Relay::for_access(storage, self.gateway()).await?
         {
             open.relay = Some(relay);
         }
@@ -208,11 +208,11 @@ async fn cancel(mover: Mover) -> Result<()> {
 }
 
 /// The storage that an order reads from or writes to.
-fn storage_of(order: &mut Order) -> Option<&mut StorageOrder> {
+fn storage_of(order: &mut Order) -> Option<&mut Access> {
     match order {
-        Order::Backup { work } => Some(&mut work.storage),
+        Order::Backup { work } => Some(&mut work.storage.order.0),
         Order::Plan { backup, .. } | Order::Stage { backup, .. } | Order::AddFiles { backup, .. } => {
-            Some(&mut backup.storage)
+            Some(&mut backup.storage.order.0)
         }
         _ => None,
     }
@@ -228,7 +228,7 @@ struct Local {
 /// The place of a storage on this machine; in the order it becomes the place inside a mover.
 fn local_storage(order: &mut Order) -> Result<Option<Local>> {
     let read_only = !matches!(order, Order::Backup { .. });
-    let Some(StorageOrder(Access::Local { path })) = storage_of(order) else { return Ok(None) };
+    let Some(Access::Local { path }) = storage_of(order) else { return Ok(None) };
     let source = std::fs::canonicalize(&*path).map_err(|error| missing_backup(path, error))?;
     *path = inside(&source);
     Ok(Some(Local { path: source, read_only }))

@@ -1,6 +1,6 @@
 //! Between the words of the port and those of the work: what a job asks for, and what came of it.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use serde_json::json;
 use undoo_control::plane::{BackupJob, MadeBackup, RestoreJob, StagedRestore};
@@ -13,7 +13,7 @@ use undoo_engine::{
     record::{Record, State},
     restore::{Assignment, Plan},
 };
-use undoo_storage::Access;
+use undoo_storage::{Access, StorageConfig};
 
 use crate::{
     place::Place,
@@ -48,7 +48,7 @@ pub(super) fn backup(job: &BackupJob) -> Result<Backup> {
         id: job.id,
         created_at: job.created_at,
         kept: job.kept,
-        storage: on_this_machine(&job.storage.0)?,
+        storage: on_this_machine(&job.storage)?,
         key: job.key.clone(),
         recipients: Recipients::default(),
         database_only: job.database_only,
@@ -61,10 +61,13 @@ pub(super) fn backup(job: &BackupJob) -> Result<Backup> {
     })
 }
 
-fn on_this_machine(storage: &Access) -> Result<Access> {
-    let Access::Local { path } = storage else { return Ok(storage.clone()) };
-    let whole = |path: &Path| fs::create_dir_all(path).and_then(|()| fs::canonicalize(path));
-    whole(path).map(|path| Access::Local { path }).map_err(|error| not_made(path, error))
+fn on_this_machine(storage: &StorageConfig) -> Result<StorageConfig> {
+    let mut storage = storage.clone();
+    if let Access::Local { path } = &mut storage.order.0 {
+        let whole = fs::create_dir_all(&*path).and_then(|()| fs::canonicalize(&*path));
+        *path = whole.map_err(|error| not_made(path, error))?;
+    }
+    Ok(storage)
 }
 
 /// A backup that was made, as the port tells of it.

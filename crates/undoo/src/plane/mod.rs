@@ -177,7 +177,11 @@ impl Plane for DockerPlane {
         let begun = Begun::on(at, &id.to_string(), caller).await.map_err(problem)?;
         let place = &begun.place;
         let order = || Order::Discard { target: place.target().clone(), id };
-        let discarded = begun.patiently(|| place.order::<()>(order(), caller)).await;
+        let discarded = async {
+            begun.patiently(|| place.order::<()>(order(), caller)).await?;
+            stop_first::start_if_whole(place, caller).await
+        };
+        let discarded = discarded.await;
         close(place).await;
         discarded.map_err(problem)
     }

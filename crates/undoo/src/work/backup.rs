@@ -19,7 +19,7 @@ use undoo_engine::{
     order::Failure,
     orders::Order,
 };
-use undoo_storage::{Access, Options, StorageOrder};
+use undoo_storage::{Access, Options, StorageConfig};
 
 use crate::{caller::Caller, place::Place};
 
@@ -32,7 +32,7 @@ pub struct Backup {
     /// The restore whose kept pair is backed up; `None` for the live one.
     pub kept: Option<RestoreId>,
     /// Where it goes. A folder of this machine is named from the root.
-    pub storage: Access,
+    pub storage: StorageConfig,
     /// What it becomes there.
     pub key: String,
     /// Whom it is encrypted to.
@@ -109,7 +109,7 @@ impl Backup {
     async fn assignment(&self, place: &Place, signer: &Signer) -> Result<Assignment> {
         let (mut environment, mut addons) = place.environment().await?;
         addons.extend(self.addons.iter().cloned());
-        if let Access::Local { path } = &self.storage {
+        if let Access::Local { path } = self.storage.access() {
             // In a mover the folders would become root's.
             let folder = path.join(&self.key);
             let folder = folder.parent().unwrap_or(path);
@@ -122,7 +122,7 @@ impl Backup {
             created_at: self.created_at,
             kept: self.kept,
             target: place.target().clone(),
-            storage: StorageOrder(self.storage.clone()),
+            storage: self.storage.clone(),
             recipients: self.recipients.clone(),
             object: Destination { place: place_of_it, key: self.key.clone() },
             database_only: self.database_only,

@@ -42,12 +42,9 @@ pub async fn stop(place: &Place, caller: Caller<'_>) -> Result<(), Failure> {
 /// A failure after Odoo was stopped to make room: where nothing was dropped it is started again, else it
 /// has to be said that it stays stopped, and why.
 pub async fn with_odoo_stopped(place: &Place, mut failure: Failure, caller: Caller<'_>) -> Failure {
-    let target = place.target();
-    let database = &target.database;
-    let order = Order::Databases { target: target.clone() };
-    let names = place.order::<Vec<String>>(order, caller.quietly()).await;
-    let said = match names {
-        Ok(names) if names.contains(database) => match place.start_again().await {
+    let database = &place.target().database;
+    let said = match is_whole(place, caller).await {
+        Ok(true) => match place.start_again(caller).await {
             Ok(()) => {
                 format!("Odoo was stopped to make room, and runs again on \"{database}\", which is whole")
             }
@@ -56,7 +53,7 @@ pub async fn with_odoo_stopped(place: &Place, mut failure: Failure, caller: Call
                  \"{database}\" is whole"
             ),
         },
-        Ok(_) => format!(
+        Ok(false) => format!(
             "Odoo is stopped, because its database \"{database}\" was dropped to make room, as confirmed: it \
              has none until a restore succeeds, which starts it and gives the database its settings and \
              grants back"
@@ -67,4 +64,23 @@ pub async fn with_odoo_stopped(place: &Place, mut failure: Failure, caller: Call
     };
     failure.problem.message = format!("{}. {said}", failure.problem.message);
     failure
+}
+
+/// Starts Odoo again where an attempt that is no more has stopped it to make room, and dropped nothing.
+///
+/// # Errors
+/// Those of Docker and of the orders.
+pub async fn start_if_whole(place: &Place, caller: Caller<'_>) -> Result<(), Failure> {
+    if place.is_stopped(caller).await? && is_whole(place, caller).await? {
+        place.start_again(caller).await?;
+    }
+    Ok(())
+}
+
+/// Whether the live database is there.
+async fn is_whole(place: &Place, caller: Caller<'_>) -> Result<bool, Failure> {
+    let target = place.target();
+    let order = Order::Databases { target: target.clone() };
+    let names: Vec<String> = place.order(order, caller.quietly()).await?;
+    Ok(names.contains(&target.database))
 }
