@@ -32,6 +32,7 @@ use utoipa::openapi::OpenApi;
 
 pub use self::{
     document::{PUBLIC, SIGNED_IN},
+    operations::operations,
     serve::serve,
     welcome::LinkTo,
 };
@@ -76,14 +77,14 @@ impl App {
 
 /// The whole of it. One reader of events runs as long as the router, or until `settings.stop`.
 pub fn router(control: Control, settings: Settings) -> Router {
-    watch::figures();
     let (api, document) = routes::all().split_for_parts();
     let document = serde_json::to_vec(&completed(document)).expect("a document is text and numbers");
     let feed = events::Feed::open(control.clone(), settings.stop.clone());
     let secure = settings.secure();
+    let operations = operations(control.clone(), settings.stop.clone());
     let app = App { control, settings: Arc::new(settings), document: document.into(), feed };
-    let router =
-        api.merge(operations::routes()).merge(reference::routes()).merge(welcome::routes()).with_state(app);
+    let pages = reference::routes().merge(welcome::routes());
+    let router = api.merge(pages).with_state(app).merge(operations);
     layers::around(router, secure)
 }
 

@@ -1,6 +1,7 @@
 //! What those who run the server ask it: whether it lives, whether it can work, and its figures.
 //!
-//! Outside the API, without signing in, and with nothing of anybody's in the answers.
+//! Outside the API, without signing in, and with nothing of anybody's in the answers. They are the same for a
+//! server and for a worker.
 
 use axum::{
     Json, Router,
@@ -12,19 +13,28 @@ use axum::{
 use jiff::Timestamp;
 use metrics::gauge;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use undoo_control::Control;
 
 use crate::{
-    App,
     failure::{Failure, Result},
     watch,
 };
 
-/// `/healthz`, `/readyz` and `/metrics`.
-pub fn routes() -> Router<App> {
+#[derive(Clone)]
+struct Operations {
+    control: Control,
+    stop: CancellationToken,
+}
+
+/// `/healthz`, `/readyz` and `/metrics` of a process, which is not ready any more once `stop` is cancelled.
+pub fn operations(control: Control, stop: CancellationToken) -> Router {
+    watch::figures();
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .with_state(Operations { control, stop })
 }
 
 /// The process answers.
@@ -33,15 +43,15 @@ async fn healthz() -> Json<serde_json::Value> {
 }
 
 /// The database answers and has the tables that this version needs.
-async fn readyz(State(app): State<App>) -> Result<Json<serde_json::Value>> {
+async fn readyz(State(process): State<Operations>) -> Result<Json<serde_json::Value>> {
     let not_ready = |message: &str, remedy: &str| {
         Failure::with_status(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message, remedy)
     };
-    if app.settings.stop.is_cancelled() {
-        return Err(not_ready("the server is stopping", ""));
+    if process.stop.is_cancelled() {
+        return Err(not_ready("it is stopping", ""));
     }
-    app.control.store().ping().await?;
-    let pending = app.control.store().pending_migrations().await?;
+    process.control.store().ping().await?;
+    let pending = process.control.store().pending_migrations().await?;
     if !pending.is_empty() {
         let message = format!("the database lacks {} migrations", pending.len());
         return Err(not_ready(&message, "Run `undoo migrate`."));
@@ -49,8 +59,8 @@ async fn readyz(State(app): State<App>) -> Result<Json<serde_json::Value>> {
     Ok(Json(json!({ "status": "ready", "database": "ok", "migrations": "ok" })))
 }
 
-async fn metrics(State(app): State<App>) -> Response {
-    match app.control.queue_depth().await {
+async fn metrics(State(process): State<Operations>) -> Response {
+    match process.control.queue_depth().await {
         Ok(depth) => {
             let standing = [
                 ("queued", depth.queued),

@@ -28,12 +28,10 @@ pub fn figures() -> &'static PrometheusHandle {
     static FIGURES: OnceLock<PrometheusHandle> = OnceLock::new();
     FIGURES.get_or_init(|| {
         let buckets = |builder: PrometheusBuilder, name: &str, bounds: &[f64]| {
-            builder
-                .set_buckets_for_metric(Matcher::Suffix(name.to_owned()), bounds)
-                .expect("there are bounds")
+            builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds).expect("there are bounds")
         };
-        let builder = buckets(PrometheusBuilder::new(), "request_duration_seconds", &REQUESTS);
-        let recorder = buckets(builder, "task_duration_seconds", &TASKS).build_recorder();
+        let builder = buckets(PrometheusBuilder::new(), "http_request_duration_seconds", &REQUESTS);
+        let recorder = buckets(builder, "undoo_task_duration_seconds", &TASKS).build_recorder();
         let handle = recorder.handle();
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("figures of this process go elsewhere: /metrics has none");

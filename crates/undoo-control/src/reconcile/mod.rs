@@ -7,7 +7,6 @@
 mod environments;
 mod kept_pairs;
 mod pruning;
-mod queue;
 mod stuck;
 
 use std::time::Duration;
@@ -29,7 +28,6 @@ impl Reconcilers {
                 paced("kept pairs", every(60), || kept_pairs::reconcile(&control)),
                 paced("pruning", every(600), || pruning::reconcile(&control)),
                 paced("environments", every(60), || environments::reconcile(&control)),
-                paced("queue", every(15), || queue::reconcile(&control)),
                 paced("stuck restores", every(120), || stuck::reconcile(&control)),
             );
         };
@@ -47,7 +45,6 @@ impl Reconcilers {
         kept_pairs::reconcile(control).await?;
         pruning::reconcile(control).await?;
         environments::reconcile(control).await?;
-        queue::reconcile(control).await?;
         stuck::reconcile(control).await
     }
 }

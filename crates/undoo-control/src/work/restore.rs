@@ -329,6 +329,11 @@ impl Conclude for Concluded {
                         .caused_by(error)
                 })?;
                 complete(&mut point, ended);
+                if let Some(bytes) =
+                    backups::get(tx, point.backup_id).await?.and_then(|backup| backup.size_bytes)
+                {
+                    metrics::counter!("undoo_restore_bytes_total").increment(bytes.unsigned_abs());
+                }
                 (EventKind::RestoreCompleted, json!({ "duration_seconds": point.duration_seconds() }))
             }
             End::Cancelled(cause) => {

@@ -130,7 +130,8 @@ impl Worker {
             Err(_) => "lost",
         };
         metrics::counter!("undoo_tasks_total", "kind" => kind, "end" => how).increment(1);
-        metrics::histogram!("undoo_task_seconds", "kind" => kind).record(begun.elapsed().as_secs_f64());
+        metrics::histogram!("undoo_task_duration_seconds", "kind" => kind)
+            .record(begun.elapsed().as_secs_f64());
         match driven {
             Ok(Some(End::Succeeded)) => tracing::info!(task = %task.id, kind, "task completed"),
             Ok(Some(End::Failed(cause) | End::Stuck(cause) | End::Cancelled(cause))) => {

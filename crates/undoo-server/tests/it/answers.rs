@@ -177,6 +177,7 @@ async fn whoever_runs_the_server_learns_whether_it_works_without_signing_in() {
         let figures = String::from_utf8(figures.body.to_vec()).unwrap();
         assert!(figures.contains("undoo_tasks{status=\"queued\"}"), "{figures}");
         assert!(figures.contains("route=\"/readyz\""), "{figures}");
+        assert!(figures.contains("http_request_duration_seconds_bucket"), "{figures}");
         platform.stop.cancel();
         is_problem(&ask("/readyz").await, 503, "not_ready");
         assert_eq!(ask("/healthz").await.status, StatusCode::OK);

@@ -128,6 +128,32 @@ async fn resumes(platform: Platform) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn followers_of_two_servers_of_one_platform_hear_the_same() {
+    let here = Platform::on_postgres().await;
+    let there = here.beside().await;
+    let place = here.place(EnvironmentType::Staging).await;
+    let user = here.with_role(Role::Viewer, &place).await;
+    let token = here.token(&user, None).await;
+    let (of_here, of_there) = (here.listen().await, there.listen().await);
+    let mut followers =
+        [Follower::new(&of_here, &token, None).await, Follower::new(&of_there, &token, None).await];
+    for follower in &mut followers {
+        assert_eq!(follower.next().await.unwrap().event, "");
+    }
+    here.happens_at(&place, 1).await;
+    there.happens_at(&place, 2).await;
+    let mut last = Vec::new();
+    for follower in &mut followers {
+        let (one, two) = (follower.next().await.unwrap(), follower.next().await.unwrap());
+        assert_eq!((one.data["number"].clone(), two.data["number"].clone()), (1.into(), 2.into()));
+        last.push((one.id, two.id));
+    }
+    assert_eq!(last[0], last[1], "whoever comes back may come to the other");
+    let mut back = Follower::new(&of_there, &token, Some(&last[0].0)).await;
+    assert_eq!(back.numbers(1).await, [2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_comes_back_is_told_exactly_what_it_missed_on_sqlite() {
     resumes(Platform::on_sqlite().await).await;
 }

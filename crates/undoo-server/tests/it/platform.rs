@@ -26,6 +26,7 @@ use undoo_testing::postgres::Postgres;
 use crate::{place::Place, plane::Elsewhere};
 
 pub struct Platform {
+    url: String,
     pub control: Control,
     pub store: Store,
     pub router: Router,
@@ -65,6 +66,11 @@ impl Platform {
         Self::at(&url, tempfile::tempdir().unwrap()).await
     }
 
+    /// Another server of the same platform, on PostgreSQL.
+    pub async fn beside(&self) -> Self {
+        Self::at(&self.url, tempfile::tempdir().unwrap()).await
+    }
+
     pub async fn at(url: &str, folder: TempDir) -> Self {
         let store = Store::open(url).await.unwrap();
         store.migrate().await.unwrap();
@@ -78,7 +84,7 @@ impl Platform {
         let stop = CancellationToken::new();
         let settings = undoo_server::Settings { public_url: None, stop: stop.clone() };
         let router = undoo_server::router(control.clone(), settings);
-        Self { control, store, router, stop, folder }
+        Self { url: url.to_owned(), control, store, router, stop, folder }
     }
 
     /// Answers what a request is answered.

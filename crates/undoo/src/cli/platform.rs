@@ -42,6 +42,7 @@ Settings:
   worker              whether `serve` has a worker inside              true
   worker_name         name of the worker in tasks and logs             the host's name and the process
   worker_tasks        tasks that a worker does side by side            2
+  worker_listen       address where `worker` answers /healthz, /readyz and /metrics   nowhere
   lease_seconds       after so long without a sign of life a worker's task goes to another   30
   server_tasks        tasks side by side on one server                 2
   task_attempts       workers that a task may use up                   3

@@ -17,7 +17,7 @@ use undoo_core::{Kind, Problem, Result};
 use crate::cli::{Serve, SettingsArgs, Worker};
 
 /// What the file may hold.
-const IN_FILE: [&str; 20] = [
+const IN_FILE: [&str; 21] = [
     "listen",
     "public_url",
     "data_dir",
@@ -28,6 +28,7 @@ const IN_FILE: [&str; 20] = [
     "worker",
     "worker_name",
     "worker_tasks",
+    "worker_listen",
     "lease_seconds",
     "server_tasks",
     "task_attempts",
@@ -61,6 +62,8 @@ pub struct Config {
     pub worker_name: String,
     /// Tasks that it does side by side.
     pub worker_tasks: usize,
+    /// Where `undoo worker` says how it is.
+    pub worker_listen: Option<SocketAddr>,
     /// How long a task is a worker's without another sign of life.
     pub lease: Duration,
     /// Tasks side by side on one server.
@@ -288,6 +291,7 @@ impl Sources<'_> {
                 })?
                 .unwrap_or_else(this_process),
             worker_tasks: self.number("worker_tasks", 2, (1, 64))?,
+            worker_listen: self.read("worker_listen", address, |text| text.parse().ok())?,
             lease: Duration::from_secs(self.number("lease_seconds", 30, (3, 3600))?),
             server_tasks: self.number("server_tasks", 2, (1, 64))?,
             task_attempts: self.number("task_attempts", 3, (1, 100))?,

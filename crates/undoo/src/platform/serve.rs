@@ -4,10 +4,9 @@
 //! as it is, which loses nothing: what it was about is found by whoever comes next.
 
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use undoo_control::Control;
-use undoo_core::{Kind, Problem, Result};
+use undoo_core::Result;
 use undoo_server::{LinkTo, Settings};
 
 use super::{config::Config, control, keys, print, store, worker};
@@ -19,8 +18,9 @@ pub(super) async fn run(config: &Config) -> Result<()> {
         tracing::info!(name, "the database was migrated");
     }
     let control = control(config, store, keys.sealer());
-    let listener = listen(config).await?;
-    let address = listener.local_addr().map_err(|error| not_bound(config, error))?;
+    let listener = worker::listen(config.listen).await?;
+    // Where any port is asked for, the one that was found.
+    let address = listener.local_addr().unwrap_or(config.listen);
     let url = config.url(address);
     first_start(config, &control, &url).await?;
     tracing::info!(%address, url, worker = config.worker, "serving");
@@ -41,20 +41,6 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     };
     let both = async { tokio::join!(serving, working).0 };
     worker::until_told(both, &stop).await
-}
-
-async fn listen(config: &Config) -> Result<TcpListener> {
-    TcpListener::bind(config.listen).await.map_err(|error| not_bound(config, error))
-}
-
-fn not_bound(config: &Config, error: std::io::Error) -> Problem {
-    Problem::new(
-        Kind::Unavailable,
-        "address_not_bound",
-        format!("nothing can listen on {}: {error}", config.listen),
-        "end what listens there, or give another address: --listen",
-    )
-    .caused_by(error)
 }
 
 /// While nobody can sign in, the way in is printed. It is no part of the log, which others may read.

@@ -1,5 +1,8 @@
 //! `undoo worker`, and the worker inside `undoo serve`.
 
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use undoo_control::{
     Control, Reconcilers,
@@ -38,11 +41,38 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     }
     let control = control(config, store, keys.sealer());
     let stop = CancellationToken::new();
-    let working = async {
-        work(config, control, stop.clone()).await;
-        Ok(())
+    let listener = match config.worker_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
     };
-    until_told(working, &stop).await
+    let telling = async {
+        let Some(listener) = listener else { return Ok(()) };
+        let told = undoo_server::serve(
+            listener,
+            undoo_server::operations(control.clone(), stop.clone()),
+            stop.clone(),
+        );
+        told.await
+    };
+    let working = work(config, control.clone(), stop.clone());
+    let both = async { tokio::join!(telling, working).0 };
+    until_told(both, &stop).await
+}
+
+/// An address of this machine, listened on.
+///
+/// # Errors
+/// `address_not_bound`.
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Problem::new(
+            Kind::Unavailable,
+            "address_not_bound",
+            format!("nothing can listen on {address}: {error}"),
+            "end what listens there, or give another address",
+        )
+        .caused_by(error)
+    })
 }
 
 /// Works until `stop`, and hands back then what it has begun. What has to stay true is looked after where there
