@@ -128,7 +128,7 @@ class Platform:
 
     def __enter__(self):
         log = self.database.folder / "serve.log"
-        environment = {**os.environ, "UNDOO_DATABASE_URL": self.database.url}
+        environment = {**os.environ, "UNDOO_DATABASE_URL": self.database.url, "UNDOO_SECRET_KEY": "07" * 32}
         with open(log, "a") as out:
             self.process = subprocess.Popen(
                 [ours.program(), "serve", "--no-worker", "--listen", f"{HOST}:{self.port}", "--data-dir", self.database.folder],
@@ -171,6 +171,9 @@ class Platform:
         except urllib.error.HTTPError as error:
             raise Failed(f"{method} {path}", f"{error.code}: {error.read()[:300]}", f"read {self.log}") from None
         return json.loads(text) if text else None
+
+    def organization(self):
+        return self.call("GET", "/api/v1/organizations")[0]["id"]
 
     def memory(self):
         """Resident MiB."""
@@ -246,7 +249,9 @@ def measure(kind, quick):
             environments, points = database.ids("environments", 500), database.ids("restore_points", 500)
             lists = [f"/api/v1/environments/{id}/backups?page={random.randint(1, 5)}" for id in environments]
             lists += [f"/api/v1/environments/{id}/restore-points" for id in environments]
-            lists += ["/api/v1/environments?page=%d" % page for page in range(1, 100)]
+            of_all = f"organization_id={platform.organization()}"
+            lists += [f"/api/v1/environments?{of_all}&page={page}" for page in range(1, 100)]
+            lists += [f"/api/v1/backups?{of_all}&page={page}" for page in range(1, 100)]
             gets = [f"/api/v1/backups/{id}" for id in database.ids("backups", 500)]
             gets += [f"/api/v1/restore/{id}" for id in points] + [f"/api/v1/environments/{id}" for id in environments]
             for name, paths in (("lists", lists), ("gets", gets)):
