@@ -7,7 +7,7 @@ use std::{
 };
 
 use undoo_api::{
-    Client,
+    Client, Patience,
     identity::{InvitationRequest, LoginRequest, SetupRequest},
 };
 
@@ -96,6 +96,8 @@ async fn the_last_admin_gets_a_link_from_the_machine_itself() {
     let token = token.split_whitespace().next().unwrap();
 
     let serving = Serving::at(folder.path(), &listen);
+    // One that does not go on with a connection to the process before, and waits for this one to listen.
+    let client = Client::patient(&base, Patience { attempts: 7, ..Patience::default() }).unwrap();
     let request = InvitationRequest { token: token.into(), password: NEW.into() };
     client.invitation_accept(&request).await.unwrap();
     let login = async |password: &str| {
