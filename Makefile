@@ -7,7 +7,7 @@
 help: ## Say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-setup: ## Install what the tests need: Docker Engine, images, PostgreSQL, SeaweedFS, cargo's tools
+setup: ## Install what the tests need: Docker Engine, images, PostgreSQL, SeaweedFS, Schemathesis, cargo's tools
 	@dev/setup test
 
 build: ## Compile the program (debug profile) for this machine's Linux, as one static file

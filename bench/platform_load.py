@@ -33,7 +33,7 @@ DIALECTS = {
         "series": "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {count}) SELECT n FROM s)"},
     "postgres": {
         "id": "gen_random_uuid()", "true": "true", "json": "'{}'::json",
-        "series": "(SELECT n FROM generate_series(1, {count}) AS n)"},
+        "series": "(SELECT n FROM generate_series(1::bigint, {count}) AS n)"},
 }
 
 SNAPSHOT = json.dumps({"odoo_version": "19.0", "odoo_image": "odoo:19.0", "postgres_version": "15.20", "database": "acme",

@@ -1,7 +1,7 @@
 //! Backups: made, shown, downloaded, and what they can be restored to.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use undoo_core::{
     BackupId, EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId, TaskId, UserId,
@@ -93,8 +93,8 @@ impl From<Backup> for BackupResponse {
 #[serde(deny_unknown_fields)]
 pub struct CreateBackupRequest {
     /// Why it is made. Those that a restore makes for safety, it makes itself.
-    #[serde(default = "manual")]
-    #[schema(default = "manual")]
+    #[serde(default = "manual", deserialize_with = "asked")]
+    #[schema(value_type = AskedBackupType, default = "manual")]
     pub backup_type: BackupType,
     /// What there is to say about it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::some_description")]
@@ -113,6 +113,23 @@ impl Default for CreateBackupRequest {
     fn default() -> Self {
         Self { backup_type: manual(), description: None, include_filestore: yes(), storage_id: None }
     }
+}
+
+/// Why somebody has a backup made.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum AskedBackupType {
+    /// They want one.
+    Manual,
+    /// Its time has come.
+    Scheduled,
+}
+
+fn asked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackupType, D::Error> {
+    Ok(match AskedBackupType::deserialize(deserializer)? {
+        AskedBackupType::Manual => BackupType::Manual,
+        AskedBackupType::Scheduled => BackupType::Scheduled,
+    })
 }
 
 const fn manual() -> BackupType {

@@ -118,15 +118,24 @@ pub struct AdoptRequest {
     /// The server it is on.
     pub server_id: ServerId,
     /// Its Odoo container there, as `GET /api/v1/servers/{id}/containers` names it.
+    #[serde(deserialize_with = "bounds::text::<_, 255>")]
     #[schema(min_length = 1, max_length = 255, example = "acme_odoo")]
     pub container: String,
     /// Its database. It can be left out where that Odoo has but one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_text::<_, 63>"
+    )]
     #[schema(min_length = 1, max_length = 63, example = "acme")]
     pub database_name: Option<String>,
     /// Where its users find it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 253, example = "odoo.example.com")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_text::<_, 253>"
+    )]
+    #[schema(min_length = 1, max_length = 253, example = "odoo.example.com")]
     pub domain: Option<String>,
     /// Storage that its backups are to go to. The organisation's default without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,20 +154,32 @@ pub struct EnvironmentPatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_type: Option<EnvironmentType>,
     /// Where its users find it; `null` for nowhere.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present")]
-    #[schema(value_type = Option<String>, max_length = 253)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present_domain")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 253)]
     pub domain: Option<Option<String>>,
     /// Cores that it may use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_number::<_, _, 1, 2_147_483_647>"
+    )]
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
     pub cpu_cores: Option<i32>,
     /// Memory that it may use, in MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_number::<_, _, 1, 2_147_483_647>"
+    )]
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
     pub ram_mb: Option<i32>,
     /// Disk that it may use, in GiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_number::<_, _, 1, 2_147_483_647>"
+    )]
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
     pub disk_gb: Option<i32>,
     /// Storage that its backups go to; `null` for the organisation's default.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present")]

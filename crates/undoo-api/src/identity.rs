@@ -238,7 +238,11 @@ pub struct CreateTokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<Permission>>,
     /// Days until it ends. Without them it holds until it is revoked.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::expires_in_days")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_number::<_, _, 1, 3650>"
+    )]
     #[schema(minimum = 1, maximum = 3650)]
     pub expires_in_days: Option<u32>,
 }

@@ -18,6 +18,7 @@ pub mod list;
 pub mod organisations;
 pub mod problem;
 pub mod restores;
+pub mod schema;
 pub mod secret;
 pub mod storages;
 pub mod tasks;

@@ -93,7 +93,7 @@ pub struct RestoreRequestV2 {
     #[schema(default = true)]
     pub auto_rollback: bool,
     /// Hours for which what the restore replaces is kept, so that it can be undone.
-    #[serde(default = "undo_window_hours", deserialize_with = "bounds::undo_window_hours")]
+    #[serde(default = "undo_window_hours", deserialize_with = "bounds::number::<_, _, 1, 720>")]
     #[schema(minimum = 1, maximum = 720, default = 24)]
     pub undo_window_hours: u32,
     /// Whether only to answer what the restore would do, and what was found; nothing is touched.
@@ -337,7 +337,7 @@ pub struct RestorePlanResponse {
     pub plan: Value,
 }
 
-/// How long earlier restores to the same environment took.
+/// How long the newest completed restores to the same environment took, 20 at most: whatever they restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Estimate {
     /// Seconds: half of them took no longer.
@@ -348,6 +348,15 @@ pub struct Estimate {
     pub most_seconds: i64,
     /// How many there were.
     pub runs: u32,
+}
+
+impl Estimate {
+    /// From what they took, shortest first; nothing where there were none.
+    pub fn of(took: &[i64]) -> Option<Self> {
+        let (least_seconds, most_seconds) = (*took.first()?, *took.last()?);
+        let median_seconds = *took.get((took.len() - 1) / 2)?;
+        Some(Self { median_seconds, least_seconds, most_seconds, runs: took.len().try_into().ok()? })
+    }
 }
 
 /// Which restores to an environment.

@@ -3,12 +3,16 @@
 //! Each operation says in `x-permission` which permission it takes and in `x-scope` what on. The matrix in
 //! the tests asks every operation as every role and holds the answers against these two.
 
-use undoo_api::problem::{self, ProblemDetails};
+use undoo_api::{
+    problem::{self, ProblemDetails},
+    schema::without_null,
+};
 use utoipa::openapi::{
-    Components, ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
-    ResponseBuilder, Tag,
+    Components, Content, ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, Required,
+    Response, ResponseBuilder, Schema, Tag,
     header::HeaderBuilder,
-    path::{Operation, PathItem},
+    path::{Operation, Parameter, PathItem},
+    request_body::RequestBody,
     schema::{ObjectBuilder, Type},
     security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
@@ -41,7 +45,8 @@ pub fn opening() -> OpenApi {
     info.description = Some(
         "Restores Odoo from backups: any environment, to any backup, with proof that the result is whole \
          and a way back.\n\nFailures are `application/problem+json`. Lists take `page` and `page_size` and \
-         answer arrays, with `X-Total-Count` and `Link`. Times are RFC 3339 in UTC, ids are UUIDs. A request \
+         answer arrays, with `X-Total-Count` and `Link`. Times are RFC 3339 in UTC, ids are UUIDs. No text holds \
+         a NUL character. A request \
          with an `Idempotency-Key` that is sent twice within 24 hours is carried out once. Somebody else's \
          object is answered like one that is not there."
             .to_owned(),
@@ -72,19 +77,46 @@ pub fn opening() -> OpenApi {
 
 /// Adds to each operation what is the same for all that are like it.
 pub fn complete(document: &mut OpenApi) {
+    let schemas = document.components.as_ref().map(|components| &components.schemas);
+    let optional = |name: &str| {
+        matches!(
+            schemas.and_then(|schemas| schemas.get(name)),
+            Some(RefOr::T(Schema::Object(body))) if body.required.is_empty()
+        )
+    };
     for item in document.paths.paths.values_mut() {
-        for operation in operations(item) {
-            complete_one(operation);
+        let PathItem { get, put, post, delete, patch, .. } = item;
+        let changing = [put, post, delete, patch].into_iter().flatten().map(|operation| (operation, true));
+        for (operation, changes) in get.iter_mut().map(|operation| (operation, false)).chain(changing) {
+            complete_one(operation, changes);
+            operation.parameters.iter_mut().flatten().for_each(never_null);
+            operation.request_body.iter_mut().for_each(|body| or_nothing(body, optional));
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, patch, .. } = item;
-    [get, put, post, delete, patch].into_iter().flatten()
+/// A parameter that may be left out is left out; `null` would be four letters.
+fn never_null(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(Parameter { schema, .. }) = parameter {
+        *schema = schema.take().map(without_null);
+    }
 }
 
-fn complete_one(operation: &mut Operation) {
+/// No body is an empty object, where that says enough.
+fn or_nothing(body: &mut RefOr<RequestBody>, optional: impl Fn(&str) -> bool) {
+    let RefOr::T(body) = body else { return };
+    let may_be_left_out = body.content.values().all(|content| match content {
+        RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) => {
+            schema.ref_location.rsplit('/').next().is_some_and(&optional)
+        }
+        _ => false,
+    });
+    if may_be_left_out {
+        body.required = Some(Required::False);
+    }
+}
+
+fn complete_one(operation: &mut Operation, changes: bool) {
     let permission = operation.extensions.as_ref().and_then(|all| all.get("x-permission")?.as_str());
     let permission = permission.unwrap_or_default().to_owned();
     let mut failures =
@@ -114,8 +146,10 @@ fn complete_one(operation: &mut Operation) {
             "A field is not what it should be, or a finding stands that was not accepted.".to_owned(),
         ));
     }
-    if operation.request_body.is_some() {
+    if changes {
         failures.push(("409", "Something else is at work there, or stands in the way.".to_owned()));
+    }
+    if operation.request_body.is_some() {
         failures.push(("413", "The body is larger than any request needs.".to_owned()));
     }
     failures.push(("500", "A defect of the server; its log says more under `request_id`.".to_owned()));

@@ -62,14 +62,14 @@ pub struct Limits {
 }
 
 /// What a storage may be set to, so that one cannot take a worker's memory or time for ever: the field, its
-/// least, its most, and of what.
+/// least, its most, and of what. The schema of the API has the same.
 const BOUNDS: [(&str, u64, u64, &str); 6] = [
-    ("bandwidth_limit", 1024, 2_000_000_000, "bytes a second"),
+    ("bandwidth_limit", 1024, 1_000_000_000_000, "bytes a second"),
     // The least is S3's.
-    ("part_size", 5 << 20, 256 << 20, "bytes"),
-    ("concurrency", 1, 32, "parts"),
+    ("part_size", 5 << 20, 512 << 20, "bytes"),
+    ("concurrency", 1, 64, "parts"),
     ("attempts", 1, 100, "attempts"),
-    ("connect_timeout", 1, 300, "seconds"),
+    ("connect_timeout", 1, 3600, "seconds"),
     ("stall_timeout", 1, 3600, "seconds"),
 ];
 /// Bytes that the parts of one upload take together: those on their way, and the one that is filled.

@@ -139,9 +139,9 @@ fn an_undo_window_is_an_hour_to_a_year() {
 #[test]
 fn a_name_is_a_line_of_text_without_the_blanks_around_it() {
     let name = |name: &str| read::<NameRequest>(json!({ "name": name })).map(|request| request.name);
-    assert_eq!(name(" Acme \n").unwrap(), "Acme");
+    assert_eq!(name(" Acme ").unwrap(), "Acme");
     assert_eq!(name(&"ü".repeat(200)).unwrap(), "ü".repeat(200));
-    for wrong in ["", "  ", "a\nb", &"x".repeat(201)] {
+    for wrong in ["", "  ", "a\nb", "Acme\n", &"x".repeat(201)] {
         assert!(name(wrong).is_err(), "{wrong:?}");
     }
 }
@@ -155,12 +155,43 @@ fn what_is_not_sent_stays_and_null_takes_it_away() {
 }
 
 #[test]
-fn the_documents_test_of_a_storage_is_understood() {
-    let config: StorageConfig =
-        read(json!({ "provider": "aws_s3", "access_key": "...", "bucket": "..." })).unwrap();
-    assert_eq!(config.provider, StorageProvider::AwsS3);
-    for provider in ["local", "aws_s3", "cloudflare_r2", "backblaze_b2", "minio", "ftp", "sftp"] {
-        assert!(read::<StorageConfig>(json!({ "provider": provider })).is_ok(), "{provider}");
+fn a_storage_has_the_fields_of_its_provider_and_no_others() {
+    let s3 = json!({ "bucket": "b", "access_key": "k", "secret_key": "s", "endpoint": "https://h", "region": "r" });
+    let configs = [
+        ("local", json!({ "path": "/srv/backups" })),
+        ("aws_s3", s3.clone()),
+        ("cloudflare_r2", s3.clone()),
+        ("backblaze_b2", s3.clone()),
+        ("minio", s3),
+        ("ftp", json!({ "host": "h" })),
+        ("sftp", json!({ "host": "h", "username": "u" })),
+    ];
+    let read = |provider: &str, mut config: Value| {
+        config["provider"] = provider.into();
+        read::<StorageConfig>(config)
+    };
+    for ((provider, config), expected) in configs.into_iter().zip(StorageProvider::ALL) {
+        assert_eq!(read(provider, config.clone()).unwrap().provider, expected);
+        let error = read(provider, json!({ "attempts": 1 })).unwrap_err();
+        assert!(error.contains("missing field"), "{provider}: {error}");
+        let other = if provider == "sftp" { "bucket" } else { "host_key" };
+        let mut config = config;
+        config[other] = "b".into();
+        let error = read(provider, config).unwrap_err();
+        assert!(error.contains(other), "{provider}: {error}");
+    }
+}
+
+#[test]
+fn what_a_storage_may_take_of_the_machine_has_bounds() {
+    let limit = |name: &str, value: u64| {
+        read::<StorageConfig>(json!({ "provider": "local", "path": "/srv", name: value })).is_ok()
+    };
+    for (name, least, most) in
+        [("part_size", 5 << 20, 512 << 20), ("concurrency", 1, 64), ("attempts", 1, 100)]
+    {
+        assert!(limit(name, least) && limit(name, most), "{name}");
+        assert!(!limit(name, least - 1) && !limit(name, most + 1), "{name}");
     }
 }
 
@@ -170,7 +201,7 @@ fn passwords_and_keys_are_sent_and_never_shown() {
     assert_eq!(written(&login)["password"], "geheim");
     assert!(!format!("{login:?}").contains("geheim"));
     let config: StorageConfig =
-        read(json!({ "provider": "minio", "secret_key": "geheim", "password": "geheim" })).unwrap();
-    assert_eq!(written(&config)["secret_key"], "geheim");
+        read(json!({ "provider": "ftp", "host": "h", "password": "geheim" })).unwrap();
+    assert_eq!(written(&config)["password"], "geheim");
     assert!(!format!("{config:?}").contains("geheim"));
 }

@@ -5,7 +5,7 @@ use undoo_api::{
     backups::{BackupDownloadResponse, BackupResponse, CompatibleEnvironment, CompatibleServersResponse},
     events::RestoreEvent,
     identity::CreateTokenResponse,
-    restores::{HeldResponse, RestorePointResponse},
+    restores::{Estimate, HeldResponse, RestorePointResponse},
     tasks::TaskResponse,
 };
 use undoo_core::{
@@ -273,4 +273,15 @@ fn a_new_token_is_beside_its_details() {
     let created: CreateTokenResponse = serde_json::from_value(answer).unwrap();
     assert_eq!((created.details.name.as_str(), created.token.expose()), ("ci", "geheim"));
     assert!(!format!("{created:?}").contains("geheim"));
+}
+
+#[test]
+fn an_estimate_is_what_half_of_the_earlier_restores_did_not_exceed() {
+    let median = |took: &[i64]| Estimate::of(took).map(|estimate| estimate.median_seconds);
+    assert_eq!(median(&[]), None);
+    assert_eq!(median(&[7]), Some(7));
+    assert_eq!(median(&[7, 9]), Some(7));
+    let estimate = Estimate::of(&[1, 5, 90]).unwrap();
+    assert_eq!((estimate.least_seconds, estimate.median_seconds, estimate.most_seconds), (1, 5, 90));
+    assert_eq!(estimate.runs, 3);
 }

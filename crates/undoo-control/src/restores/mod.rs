@@ -58,9 +58,14 @@ pub struct RestorePlan {
     pub undo_window_hours: u32,
     /// What was found by what is known here; the engine's are in its plan.
     pub findings: Vec<Finding>,
+    /// Seconds that the newest restores to the same environment took, shortest first.
+    pub took: Vec<i64>,
     /// What the engine says of backup and target.
     pub plan: undoo_engine::restore::Plan,
 }
+
+/// So many restores tell how long the next one takes.
+const TELLING: Page = Page { page: 1, size: 20 };
 
 /// What a wish came to.
 struct Decided {
@@ -138,6 +143,10 @@ impl Control {
         let job = self.restore_job(RestoreId::generate(), settled, backup, target).await?;
         let watch = Watch { audience: Arc::new(|_: Answer| {}), stop: CancellationToken::new() };
         let plan = self.plane.plan(&job, &watch).await?;
+        let completed = Some(RestoreStatus::Completed);
+        let before = restore_points::of_environment(&self.store, target.id, completed, TELLING).await?;
+        let mut took: Vec<i64> = before.items.iter().filter_map(RestorePoint::duration_seconds).collect();
+        took.sort_unstable();
         Ok(RestorePlan {
             target_environment: target.clone(),
             mode: *mode,
@@ -147,6 +156,7 @@ impl Control {
             safety_backup: settled.safety_backup != SafetyBackup::None,
             undo_window_hours: settled.undo_window_hours,
             findings: wish::findings(backup, target, settled),
+            took,
             plan,
         })
     }

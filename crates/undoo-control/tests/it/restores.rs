@@ -163,6 +163,7 @@ async fn wishes_that_make_no_sense_are_refused(world: World) {
     assert_eq!(code(deleted).await, "not_found");
     let plan = world.control.restore_plan(&world.admin, wish()).await.unwrap();
     assert!(plan.safety_backup && plan.hold_outgoing && !plan.neutralize);
+    assert!(plan.took.is_empty());
 }
 
 async fn a_restore_is_undone_only_while_it_is_the_newest_and_in_time(world: World) {
@@ -174,6 +175,11 @@ async fn a_restore_is_undone_only_while_it_is_the_newest_and_in_time(world: Worl
     world.task_over(older.task_id.unwrap()).await;
     let newer = world.restore(&backup).await;
     world.task_over(newer.task_id.unwrap()).await;
+    let plan = world.control.restore_plan(&world.admin, RestoreWish::of(backup.id)).await.unwrap();
+    let (first, second) = (world.point(older.id).await, world.point(newer.id).await);
+    let mut expected = [first, second].map(|point| point.duration_seconds().unwrap());
+    expected.sort_unstable();
+    assert_eq!(plan.took, expected, "what the environment's completed restores took");
     let undo = world.control.restore_undo(&world.admin, older.id, None).await;
     assert_eq!(undo.unwrap_err().code, "not_the_newest");
     let started = world.control.restore_undo(&world.admin, newer.id, None).await.unwrap();

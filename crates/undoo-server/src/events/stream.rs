@@ -57,7 +57,8 @@ pub struct EventsQuery {
 /// organisations has to name one.
 #[utoipa::path(
     get, path = "/api/v1/events/stream", tag = "events",
-    params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The last `id:` that was seen.")),
+    params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The last `id:` that was seen.",
+        max_length = 3500, pattern = "^([0-9a-f]{32}:[0-9]{1,18}([.][0-9a-f]{32}:[0-9]{1,18}){0,63})?$")),
     responses(
         (status = 200, description = "Events without end: `event:` is an event kind, `data:` is JSON.",
             content_type = "text/event-stream", body = inline(SentEvent)),

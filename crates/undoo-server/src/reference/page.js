@@ -30,7 +30,7 @@ class Reference {
     const [name, found] = this.resolve(schema);
     if (found.enum) return found.enum.map((value) => JSON.stringify(value)).join(" | ");
     for (const choice of ["oneOf", "anyOf"]) {
-      if (found[choice]) return found[choice].map((one) => this.typeOf(one)).join(" | ");
+      if (found[choice]) return found[choice].map((one) => one.title ?? this.typeOf(one)).join(" | ");
     }
     const types = [found.type ?? (found.properties ? "object" : "any")].flat();
     const shown = types.map((type) => (type === "array" ? `array of ${this.typeOf(found.items)}` : type));
@@ -64,10 +64,17 @@ class Reference {
     return element("table", {}, ...rows);
   }
 
+  // A body that is one of several has a table for each.
+  choices(schema) {
+    const [, found] = this.resolve(schema);
+    return (found.oneOf ?? []).filter((one) => one.title && one.properties).flatMap((one) =>
+      [element("p", {}, element("code", {}, one.title)), this.rows(this.fields(one))]);
+  }
+
   content(of) {
     return Object.entries(of?.content ?? {}).map(([type, { schema, example }]) => element("div", {},
       element("p", {}, element("code", {}, type), " ", this.typeOf(schema)),
-      this.rows(this.fields(schema)),
+      this.rows(this.fields(schema)), ...this.choices(schema),
       example === undefined ? null : element("pre", {}, JSON.stringify(example, null, 2))));
   }
 

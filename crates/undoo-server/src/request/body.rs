@@ -77,6 +77,10 @@ fn key(headers: &HeaderMap) -> Result<Option<String>> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // The library would take an array of the fields for the object.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Failure::of_field("body", "must be a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let body = serde_path_to_error::deserialize(&mut json).map_err(|error| refused(&error))?;
     json.end().map_err(|error| no_json(&error))?;

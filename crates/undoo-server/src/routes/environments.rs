@@ -100,8 +100,10 @@ async fn environment_update(
         name: body.name,
         environment_type: body.environment_type,
         domain: body.domain,
+        cpu_cores: body.cpu_cores,
+        ram_mb: body.ram_mb,
+        disk_gb: body.disk_gb,
         storage_id: body.storage_id,
-        ..EnvironmentChange::default()
     };
     Ok(Json(app.control.environment_update(&caller, id, change).await?.into()))
 }

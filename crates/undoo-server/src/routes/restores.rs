@@ -9,8 +9,8 @@ use axum::{
 use serde_json::{Value, json};
 use tracing::Span;
 use undoo_api::restores::{
-    HeldResponse, NewEnvironment, RestorePlanResponse, RestorePointResponse, RestoreQuery, RestoreRequest,
-    RestoreRequestV2, RestoreResponseV2, RestoreStrategy, UndoPlanResponse,
+    Estimate, HeldResponse, NewEnvironment, RestorePlanResponse, RestorePointResponse, RestoreQuery,
+    RestoreRequest, RestoreRequestV2, RestoreResponseV2, RestoreStrategy, UndoPlanResponse,
 };
 use undoo_control::{RestoreWish, Started};
 use undoo_core::{EnvironmentId, RestoreId};
@@ -97,7 +97,7 @@ async fn restore_start_v2(
             target_environment_id: planned.target_environment.id,
             can_start: !findings.iter().any(|finding| finding.blocks(&accept)),
             findings,
-            estimate: None,
+            estimate: Estimate::of(&planned.took),
             plan,
         };
         return Ok(Json(answer).into_response());

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode, response::Response};
 use undoo_api::{
     environments::OrganizationQuery,
     storages::{
-        CreateStorageRequest, StorageConfig, StoragePatch, StorageResponse, StorageTestQuery,
+        ByProvider, CreateStorageRequest, StorageConfig, StoragePatch, StorageResponse, StorageTestQuery,
         StorageTestResponse,
     },
 };
@@ -116,7 +116,7 @@ async fn storage_delete(State(app): State<App>, By(caller): By, At(id): At<Stora
 /// belongs to one only.
 #[utoipa::path(
     post, path = "/api/v1/backups/storage/test", tag = "storages", params(StorageTestQuery),
-    request_body = StorageConfig,
+    request_body = ByProvider,
     responses((status = 200, description = "What was tried, and what came of it.", body = StorageTestResponse)),
     extensions(("x-permission" = json!("org.storage.manage")), ("x-scope" = json!("organization")))
 )]

@@ -66,6 +66,45 @@ fn every_operation_has_a_name_of_its_own_a_section_and_its_failures() {
 }
 
 #[test]
+fn what_is_left_out_of_a_request_is_left_out_and_not_null() {
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let schema = parameter["schema"].to_string();
+                assert!(!schema.contains("\"null\""), "{path}: {parameter}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_may_be_left_out_where_an_empty_object_says_enough() {
+    let document = document();
+    let body = |path: &str, method: &str| document["paths"][path][method]["requestBody"]["required"].clone();
+    assert_eq!(body("/api/v1/environments/{environment_id}", "patch"), false);
+    assert_eq!(body("/api/v1/environments/{environment_id}/backups", "post"), false);
+    assert_eq!(body("/api/v1/backups/restore", "post"), true);
+    assert_eq!(body("/api/v1/backups/storage/test", "post"), true);
+}
+
+#[test]
+fn a_storage_is_one_of_as_many_as_there_are_providers() {
+    let storage = &document()["components"]["schemas"]["StorageConfig"]["oneOf"];
+    for one in storage.as_array().unwrap() {
+        let needs: BTreeSet<&str> =
+            one["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let provider = one["title"].as_str().unwrap();
+        assert_eq!(one["properties"]["provider"]["enum"], serde_json::json!([provider]));
+        assert_eq!(one["additionalProperties"], false, "{provider}");
+        assert_eq!(needs.contains("bucket"), one["properties"]["bucket"].is_object(), "{provider}");
+        for name in needs {
+            assert!(!one["properties"][name].to_string().contains("null"), "{provider}: {name}");
+        }
+    }
+    assert_eq!(storage.as_array().unwrap().len(), undoo_api::storages::StorageProvider::ALL.len());
+}
+
+#[test]
 fn every_permission_of_a_project_is_taken_by_an_operation() {
     let document = document().to_string();
     // Servers are managed with the issue that adds them.
@@ -83,6 +122,9 @@ async fn the_reference_is_served_whole_by_this_server_and_by_nobody_else() {
     assert_eq!(served.json(), document());
     let page = platform.get("/api/docs", "").await;
     assert_eq!(page.status, StatusCode::OK);
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains("://"), "{policy}");
     let page = String::from_utf8(page.body.to_vec()).unwrap();
     let addresses = page.split(['"']).filter(|text| text.starts_with("/api/") || text.contains("://"));
     for address in addresses {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use undoo_api::{
-    Client, Patience,
+    Client,
+    client::Patience,
     identity::{InvitationRequest, LoginRequest, SetupRequest},
 };
 
