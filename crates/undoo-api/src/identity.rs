@@ -54,13 +54,14 @@ pub struct PasswordRequest {
     pub new_password: Secret,
 }
 
-/// Accepting an invitation.
+/// Accepting an invitation, or choosing a password anew.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InvitationRequest {
-    /// The token of the invitation, which works once.
+    /// The token of the link, which works once.
     pub token: Secret,
-    /// The password to sign in with from now on.
+    /// The password to sign in with from now on. For an invitation to who has an account already, the one that
+    /// they sign in with.
     #[schema(value_type = bounds::NewPassword)]
     pub password: Secret,
 }
@@ -106,14 +107,34 @@ pub struct CreateUserRequest {
     pub role: OrgRole,
 }
 
-/// Somebody who was invited.
+/// A one-time link of an account, and whose it is.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreateUserResponse {
-    /// Who.
-    pub user: UserResponse,
-    /// The token of the invitation. It is shown this once: hand it to them, for
-    /// `POST /api/v1/auth/invitations/accept`.
+    /// Who. `null` for an address that has an account already: it belongs to the organisation when they accept,
+    /// with their own password.
+    pub user: Option<UserResponse>,
+    /// The address.
+    pub email: String,
+    /// The token of the link, for `POST /api/v1/auth/invitations/accept`. It is shown this once.
     pub invitation: Secret,
+    /// The page that does the same: hand it to them. It is shown this once.
+    #[schema(value_type = String, format = "uri")]
+    pub url: Secret,
+    /// Until when it can be used.
+    pub expires_at: Timestamp,
+}
+
+/// Changes to an account. What is left out stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserPatch {
+    /// `true` keeps them from signing in: their sessions end, their tokens and links are void for good. `false`
+    /// lets them sign in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+    /// Whether they administer the whole platform; for portal admins to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_portal_admin: Option<bool>,
 }
 
 /// Who one is, and where one belongs.

@@ -64,15 +64,15 @@ pub struct FieldError {
 impl ProblemDetails {
     /// A problem as it travels.
     pub fn new(problem: &Problem, request_id: impl Into<String>) -> Self {
-        let status = status(problem);
+        let (status, remedy) = (status(problem), problem.next_step());
         Self {
             r#type: "about:blank".into(),
             title: title(status).into(),
             status,
-            detail: joined(&problem.message, &problem.remedy),
+            detail: joined(&problem.message, &remedy),
             code: problem.code.into(),
             kind: Some(problem.kind),
-            remedy: problem.remedy.clone(),
+            remedy,
             request_id: request_id.into(),
             errors: Vec::new(),
             findings: Vec::new(),
@@ -190,7 +190,7 @@ mod tests {
                 let read: ProblemDetails = serde_json::from_str(&wire).unwrap();
                 let read = read.into_problem();
                 assert_eq!((read.kind, read.code), (sent.kind, sent.code));
-                assert_eq!((read.message, read.remedy), (sent.message, sent.remedy));
+                assert_eq!((read.message, read.remedy), (sent.message.clone(), sent.next_step()));
             }
         }
     }
@@ -201,7 +201,7 @@ mod tests {
         let errors = vec![FieldError { field: "target.mode".into(), message: "is not one of these".into() }];
         let details = ProblemDetails::new(&problem, "r-1").about(errors);
         assert_eq!((details.status, details.title.as_str()), (422, "Unprocessable Content"));
-        assert_eq!(details.detail, "the request has a wrong field. correct it");
+        assert_eq!(details.detail, "the request has a wrong field. Correct it");
         let message = details.into_problem().message;
         assert_eq!(message, "the request has a wrong field; target.mode: is not one of these");
     }

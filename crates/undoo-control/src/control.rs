@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use undoo_core::{
-    Kind, OrganisationId, Problem, Result, TokenId,
+    Kind, OrganisationId, Problem, Result, TokenId, UserId,
     platform::{Decision, Grants, NewEvent, Permission, Scope, User},
 };
 use undoo_store::{Store, Tx, audit::NewAudit};
@@ -37,6 +37,8 @@ pub struct Settings {
     pub restore_maintenance_mib: u32,
     /// How long events are kept, in days.
     pub event_days: u32,
+    /// Servers that everybody may have a storage on, although they lead back to this machine.
+    pub storage_hosts: Vec<String>,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             restore_jobs: 2,
             restore_maintenance_mib: 256,
             event_days: 30,
+            storage_hosts: Vec::new(),
         }
     }
 }
@@ -167,6 +170,22 @@ impl Control {
         }
     }
 
+    /// Refuses a token whose scopes leave out what a list shows.
+    ///
+    /// # Errors
+    /// `missing_permission` (`Denied`).
+    pub(crate) fn in_scope(&self, caller: &Caller, permission: Permission) -> Result<()> {
+        if caller.grants.in_scope(permission) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Denied,
+            "missing_permission",
+            format!("the token's scopes leave out {permission}, which this list shows"),
+            "Use a token that has it.",
+        ))
+    }
+
     /// Notes for ever who did what, in the transaction that does it.
     pub(crate) async fn note(
         &self,
@@ -177,13 +196,21 @@ impl Control {
         object: impl Display,
         data: Value,
     ) -> Result<()> {
-        let entry = NewAudit {
-            organisation_id,
-            actor: by.map(|caller| caller.user.id),
-            action: action.to_owned(),
-            object: object.to_string(),
-            data,
-        };
+        self.note_of(tx, by.map(|caller| caller.user.id), organisation_id, action, object, data).await
+    }
+
+    /// The same for somebody who was not signed in.
+    pub(crate) async fn note_of(
+        &self,
+        tx: &Tx,
+        actor: Option<UserId>,
+        organisation_id: OrganisationId,
+        action: &str,
+        object: impl Display,
+        data: Value,
+    ) -> Result<()> {
+        let entry =
+            NewAudit { organisation_id, actor, action: action.to_owned(), object: object.to_string(), data };
         undoo_store::audit::append(tx, &entry).await?;
         Ok(())
     }

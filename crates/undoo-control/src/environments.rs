@@ -6,7 +6,7 @@ use undoo_core::{
     EnvironmentId, Kind, OrganisationId, Problem, ProjectId, Result, ServerId, StorageId,
     platform::{Environment, EnvironmentStatus, EnvironmentType, Permission, Scope, Server},
 };
-use undoo_store::{Connection, Listed, Page, environments, servers, storages};
+use undoo_store::{Connection, Listed, Page, Tx, environments, servers, storages};
 
 use crate::{
     Caller, Control,
@@ -111,7 +111,7 @@ impl Control {
     /// # Errors
     /// As [`Control::allow`], for `project.environments.create` and `org.servers.view` (what is adopted can be
     /// overwritten, so the container has to be one that the caller may see); `already_adopted`, `name_taken`
-    /// (`Conflict`); `database_ambiguous` (`Invalid`).
+    /// (`Conflict`); `database_missing`, `database_ambiguous` (`Invalid`).
     pub async fn environment_adopt(&self, caller: &Caller, adopt: Adopt) -> Result<Environment> {
         let permission = Permission::EnvironmentsCreate;
         let project = self.project_for(&self.store, caller, adopt.project_id, permission).await?;
@@ -121,8 +121,8 @@ impl Control {
             return Err(Named("server", adopt.server_id).missing());
         }
         let name = name_of(&adopt.name)?;
-        let at = location(&adopt.container, adopt.database_name.as_deref())?;
-        let found = self.plane.inspect(&at).await?;
+        // Without the database's name: whether there is one of that name is what is to be found out.
+        let found = self.plane.inspect(&location(&adopt.container, None)?).await?;
         let database = database_of(&found, adopt.database_name)?;
         let environment = Environment {
             id: EnvironmentId::generate(),
@@ -206,6 +206,18 @@ impl Control {
         Ok(environment)
     }
 
+    /// The same for one that is itself changed: nobody else changes it before the transaction ends.
+    async fn environment_locked(
+        &self,
+        tx: &Tx,
+        caller: &Caller,
+        id: EnvironmentId,
+        permission: Permission,
+    ) -> Result<Environment> {
+        environments::locked(tx, id).await?;
+        self.environment_to_change(tx, caller, id, permission).await
+    }
+
     /// The same for one that is going to be changed: its type counts, and it must not be deleted.
     pub(crate) async fn environment_to_change(
         &self,
@@ -236,20 +248,22 @@ impl Control {
         project: Option<ProjectId>,
         page: Page,
     ) -> Result<Listed<Environment>> {
-        let projects = self.projects_seen(caller, organisation, project).await?;
+        let permission = Permission::EnvironmentsView;
+        let projects = self.projects_seen(caller, organisation, project, permission).await?;
         environments::list(&self.store, Some(organisation), projects.as_deref(), page).await
     }
 
-    /// The projects of an organisation that a list for this caller is about; `None` for all.
+    /// The projects of an organisation that a list for this caller is about; `None` for all. The permission is
+    /// what seeing one of its entries takes.
     pub(crate) async fn projects_seen(
         &self,
         caller: &Caller,
         organisation: OrganisationId,
         project: Option<ProjectId>,
+        permission: Permission,
     ) -> Result<Option<Vec<ProjectId>>> {
         if let Some(project) = project {
-            let project =
-                self.project_for(&self.store, caller, project, Permission::EnvironmentsView).await?;
+            let project = self.project_for(&self.store, caller, project, permission).await?;
             if project.organisation_id != organisation {
                 return Err(Named("project", project.id).missing());
             }
@@ -257,6 +271,7 @@ impl Control {
         }
         let named = Named("organisation", organisation);
         self.allow(caller, Permission::OrgView, Scope::Organisation(organisation), &named)?;
+        self.in_scope(caller, permission)?;
         Ok(caller.grants.projects(organisation))
     }
 
@@ -272,7 +287,7 @@ impl Control {
     ) -> Result<Environment> {
         let tx = self.store.begin().await?;
         let permission = Permission::EnvironmentsUpdate;
-        let mut environment = self.environment_to_change(&tx, caller, id, permission).await?;
+        let mut environment = self.environment_locked(&tx, caller, id, permission).await?;
         if let Some(name) = &change.name {
             environment.name = name_of(name)?;
         }
@@ -304,7 +319,7 @@ impl Control {
     pub async fn environment_delete(&self, caller: &Caller, id: EnvironmentId) -> Result<()> {
         let tx = self.store.begin().await?;
         let permission = Permission::EnvironmentsDelete;
-        let mut environment = self.environment_to_change(&tx, caller, id, permission).await?;
+        let mut environment = self.environment_locked(&tx, caller, id, permission).await?;
         self.not_busy(&tx, &environment).await?;
         environment.deleted_at = Some(self.now());
         environments::update(&tx, &environment).await?;
@@ -335,16 +350,22 @@ pub(crate) fn location_of(environment: &Environment) -> Result<Location> {
     location(container, environment.database_name.as_deref())
 }
 
+/// Which database of an Odoo is meant. One that has none yet is taken at its word: a restore makes it.
 fn database_of(found: &FoundOdoo, wanted: Option<String>) -> Result<String> {
     let names = found.databases.join(", ");
     match (wanted, found.databases.as_slice()) {
-        (Some(wanted), databases) if databases.contains(&wanted) => Ok(wanted),
+        (Some(wanted), databases) if databases.is_empty() || databases.contains(&wanted) => Ok(wanted),
         (Some(wanted), _) => Err(invalid(
             "database_missing",
             format!("{} has no database \"{wanted}\"; it has: {names}", found.container),
             "Give one of those.",
         )),
         (None, [only]) => Ok(only.clone()),
+        (None, []) => Err(invalid(
+            "database_ambiguous",
+            format!("{} has no database yet, and what it is to be called was not said", found.container),
+            "Give a name as `database_name`.",
+        )),
         (None, _) => Err(invalid(
             "database_ambiguous",
             format!("which database of {} it is was not said; it has: {names}", found.container),

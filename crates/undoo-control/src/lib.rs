@@ -31,7 +31,7 @@ pub use backups::{
 };
 pub use control::{Caller, Clock, Control, Once, Settings, Via};
 pub use environments::{Adopt, EnvironmentChange};
-pub use identity::{NewToken, NewUser, Setup};
+pub use identity::{AccountLink, NewToken, NewUser, Setup, UserChange};
 pub use reconcile::Reconcilers;
 pub use restores::{NewEnvironment, RestorePlan, RestoreWish, Started};
 pub use secrets::Sealer;

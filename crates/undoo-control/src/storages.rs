@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use undoo_core::{
     Kind, OrganisationId, Problem, Result, StorageId,
-    platform::{Permission, Scope, StorageRecord},
+    platform::{Decision, Permission, Scope, StorageRecord},
 };
-use undoo_storage::{Options, Redacted, StorageConfig};
+use undoo_storage::{Options, Reach, Redacted, StorageConfig};
 use undoo_store::{Connection, Listed, Page, backups, people, settings, storages};
 
 use crate::{
@@ -55,11 +55,12 @@ impl Control {
     /// Adds a storage. Whether it works is for [`Control::storage_test`] to say.
     ///
     /// # Errors
-    /// As [`Control::allow`], for `org.storage.manage`; `name_taken` (`Conflict`).
+    /// As [`Control::allow`], for `org.storage.manage`; `storage_host_refused` (`Denied`);
+    /// `storage_limit_invalid` (`Invalid`); `name_taken` (`Conflict`).
     pub async fn storage_create(&self, caller: &Caller, new: NewStorage) -> Result<StorageRecord> {
         let organisation = new.organisation_id;
         self.storages_of(caller, organisation, Permission::OrgStorageManage)?;
-        self.may_use(caller, &new.config)?;
+        self.may_use(caller, &new.config).await?;
         let record = self.storage_record(&new)?;
         let tx = self.store.begin().await?;
         storages::insert(&tx, &record).await?;
@@ -158,13 +159,17 @@ impl Control {
         id: StorageId,
         change: StorageChange,
     ) -> Result<StorageRecord> {
+        self.storage_for(&self.store, caller, id, Permission::OrgStorageManage).await?;
+        if let Some(config) = &change.config {
+            // Names are resolved before anybody waits for the transaction.
+            self.may_use(caller, config).await?;
+        }
         let tx = self.store.begin().await?;
         let mut record = self.storage_for(&tx, caller, id, Permission::OrgStorageManage).await?;
         if let Some(name) = &change.name {
             record.name = name_of(name)?;
         }
         if let Some(config) = &change.config {
-            self.may_use(caller, config)?;
             if place_of(&self.storage_config(&record)?)? != place_of(config)? {
                 self.not_in_use(&tx, &record).await?;
             }
@@ -204,18 +209,38 @@ impl Control {
         config: &StorageConfig,
     ) -> Result<undoo_storage::Report> {
         self.storages_of(caller, organisation, Permission::OrgStorageManage)?;
-        self.may_use(caller, config)?;
-        let storage = config.storage(&Options::default())?;
+        let reach = self.may_use(caller, config).await?;
+        let storage = config.storage(&Options { reach, ..Options::default() })?;
         Ok(undoo_storage::test(&*storage).await)
     }
 
-    /// A folder of the server is for who administers the platform: it may be any folder.
-    fn may_use(&self, caller: &Caller, config: &StorageConfig) -> Result<()> {
+    /// Whether somebody may have backups go there, and how far a connection on their behalf may reach. Folders
+    /// of the server, and what leads back to it, are for who administers the platform; besides, there are the
+    /// hosts that the platform's settings name.
+    async fn may_use(&self, caller: &Caller, config: &StorageConfig) -> Result<Reach> {
+        config.limits.check()?;
         if matches!(config.order.0, undoo_storage::Access::Local { .. }) {
             let named = Named("platform", "itself (a folder of the server)");
             self.allow(caller, Permission::PlatformManage, Scope::Platform, &named)?;
         }
-        Ok(())
+        let Some(host) = config.order.0.connects_to() else { return Ok(Reach::Elsewhere) };
+        let host = host.trim_matches(['[', ']']);
+        let is_named = self.settings.storage_hosts.iter().any(|named| named.eq_ignore_ascii_case(host));
+        let administers = caller.grants.decide(Permission::PlatformManage, Scope::Platform);
+        if is_named || administers == Decision::Granted {
+            return Ok(Reach::Anywhere);
+        }
+        if Reach::Elsewhere.allows_host(host).await {
+            return Ok(Reach::Elsewhere);
+        }
+        Err(Problem::new(
+            Kind::Denied,
+            "storage_host_refused",
+            format!(
+                "{host} leads to the server of the platform itself, or to one without an address of its own"
+            ),
+            "Give another machine's address; else a portal admin configures it, or names it in `storage_hosts`.",
+        ))
     }
 
     fn storages_of(&self, caller: &Caller, id: OrganisationId, permission: Permission) -> Result<()> {

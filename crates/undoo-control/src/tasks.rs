@@ -48,6 +48,11 @@ impl About {
         }
     }
 
+    /// What a task about this is told by.
+    pub(crate) fn payload(&self) -> Value {
+        self.payload.to_json()
+    }
+
     pub(crate) fn restore(point: &RestorePoint, payload: Payload) -> Self {
         Self {
             organisation_id: point.organisation_id,
@@ -204,7 +209,8 @@ impl Control {
         status: Option<TaskStatus>,
         page: Page,
     ) -> Result<Listed<Task>> {
-        let projects = self.projects_seen(caller, organisation, project).await?;
+        let permission = Permission::EnvironmentsView;
+        let projects = self.projects_seen(caller, organisation, project, permission).await?;
         let filter = TaskFilter {
             organisation_id: Some(organisation),
             projects: projects.as_deref(),

@@ -72,6 +72,17 @@ impl Problem {
         Self { kind, code: known_code(code), message, remedy, source: None }
     }
 
+    /// The next step as a sentence of its own, however it was written down; a command stays as it is typed.
+    pub fn next_step(&self) -> String {
+        let mut letters = self.remedy.chars();
+        match letters.next() {
+            Some(first) if !self.remedy.starts_with("undoo ") => {
+                first.to_uppercase().chain(letters).collect()
+            }
+            _ => self.remedy.clone(),
+        }
+    }
+
     /// Keeps the underlying error for the log.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -124,6 +135,15 @@ fn known_code(code: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_next_step_begins_like_a_sentence_and_a_command_as_it_is_typed() {
+        let step = |remedy: &str| Problem::new(Kind::Invalid, "a_code", "", remedy).next_step();
+        assert_eq!(step("wait, then try again"), "Wait, then try again");
+        assert_eq!(step("`undoo migrate` does it"), "`undoo migrate` does it");
+        assert_eq!(step("undoo resume docker:odoo"), "undoo resume docker:odoo");
+        assert_eq!(step(""), "");
+    }
 
     #[test]
     fn a_code_from_the_wire_is_kept_once_and_an_endless_one_is_not_kept() {

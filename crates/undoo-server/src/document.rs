@@ -133,7 +133,11 @@ fn complete_one(operation: &mut Operation, changes: bool) {
             },
         ));
     } else {
-        failures.push(("403", "The password, link or token is wrong, or holds no longer.".to_owned()));
+        failures.push((
+            "403",
+            "The password, link or token is wrong or holds no longer, or a form of another site sent it."
+                .to_owned(),
+        ));
     }
     if operation.parameters.is_some() || operation.request_body.is_some() {
         failures.push(("404", "There is no such thing, or it is somebody else's.".to_owned()));

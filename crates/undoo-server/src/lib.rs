@@ -10,11 +10,13 @@ mod events;
 mod failure;
 mod layers;
 mod operations;
+mod pages;
 mod reference;
 mod request;
 mod routes;
 mod serve;
 mod watch;
+mod welcome;
 mod wire;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub use self::{
     document::{PUBLIC, SIGNED_IN},
     operations::operations,
     serve::serve,
+    welcome::LinkTo,
 };
 
 /// What is set for a server.
@@ -80,7 +83,8 @@ pub fn router(control: Control, settings: Settings) -> Router {
     let secure = settings.secure();
     let operations = operations(control.clone(), settings.stop.clone());
     let app = App { control, settings: Arc::new(settings), document: document.into(), feed };
-    let router = api.merge(reference::routes()).with_state(app).merge(operations);
+    let pages = reference::routes().merge(welcome::routes());
+    let router = api.merge(pages).with_state(app).merge(operations);
     layers::around(router, secure)
 }
 

@@ -28,6 +28,7 @@ use crate::{
     fault::{Cause, Fault, chain, find},
     meter::{Bandwidth, Meter},
     options::Options,
+    reach::Reach,
     resume::Seen,
 };
 
@@ -55,6 +56,7 @@ pub(crate) struct Client {
     meter: Meter,
     bandwidth: Option<Bandwidth>,
     stall_timeout: Duration,
+    reach: Reach,
     pub(crate) seen: Seen,
 }
 
@@ -83,7 +85,7 @@ impl Client {
             .user_agent(concat!("undoo/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
             .tls_certs_merge(public_roots)
-            .dns_resolver(Arc::new(SystemResolver))
+            .dns_resolver(Arc::new(SystemResolver(options.reach)))
             .redirect(policy)
             .referer(false)
             .no_gzip()
@@ -100,17 +102,30 @@ impl Client {
             meter: options.meter.clone(),
             bandwidth: options.bandwidth.clone(),
             stall_timeout: options.stall_timeout,
+            reach: options.reach,
             seen: Seen::default(),
         })
     }
 
     /// Sends a request without content; any answer, also a refusal, is a success here.
     pub(crate) async fn send(&self, request: reqwest::Request) -> Result<reqwest::Response, Fault> {
+        self.within_reach(&request)?;
         self.meter.add_request();
         let sent = tokio::time::timeout(self.stall_timeout, self.http.execute(request)).await;
         let response = sent.map_err(|_| Fault::from(Cause::TimedOut))?.map_err(from_reqwest)?;
         self.seen.set();
         Ok(response)
+    }
+
+    /// Whether an address that is written out may be connected to; names are the resolver's to judge.
+    fn within_reach(&self, request: &reqwest::Request) -> Result<(), Fault> {
+        let host = request.url().host_str().unwrap_or_default();
+        match host.trim_matches(['[', ']']).parse() {
+            Ok(address) if !self.reach.allows(address) => {
+                Err(Cause::OutOfReach { host: host.to_owned() }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends a request with content, at the rate that the bandwidth allows. It counts as stalled only when
@@ -121,6 +136,7 @@ impl Client {
         mut request: reqwest::Request,
         content: Bytes,
     ) -> Result<reqwest::Response, Fault> {
+        self.within_reach(&request)?;
         self.meter.add_request();
         let moved = Arc::new(Mutex::new(Instant::now()));
         let body = Upload {
@@ -355,6 +371,8 @@ fn from_reqwest(error: reqwest::Error) -> Fault {
     let socket = find::<io::Error>(&error).map(io::Error::kind);
     let cause = if let Some(NotResolved { host, .. }) = find(&error) {
         Cause::NameNotResolved { host: host.clone() }
+    } else if let Some(OutOfReach(host)) = find(&error) {
+        Cause::OutOfReach { host: host.clone() }
     } else if error.is_connect() {
         match socket {
             _ if find::<rustls::Error>(&error).is_some() => Cause::Tls,
@@ -373,8 +391,12 @@ fn from_reqwest(error: reqwest::Error) -> Fault {
     Fault { cause, detail: chain(&error), retry_after: None }
 }
 
-/// The system's resolver, with an error that can be told from other failures to connect.
-struct SystemResolver;
+/// The system's resolver, with errors that can be told from other failures to connect.
+struct SystemResolver(Reach);
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} leads to an address that is not to be connected to")]
+struct OutOfReach(String);
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve {host}")]
@@ -385,10 +407,14 @@ struct NotResolved {
 
 impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.0;
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found = tokio::net::lookup_host((host.as_str(), 0)).await.map(Vec::from_iter);
             match found {
+                Ok(addresses) if !addresses.iter().all(|address| reach.allows(address.ip())) => {
+                    Err(Box::new(OutOfReach(host)) as Box<dyn StdError + Send + Sync>)
+                }
                 Ok(addresses) => Ok(Box::new(addresses.into_iter()) as Addrs),
                 Err(source) => Err(Box::new(NotResolved { host, source }) as Box<dyn StdError + Send + Sync>),
             }

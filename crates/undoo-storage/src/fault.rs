@@ -42,6 +42,10 @@ pub(crate) enum Cause {
     NameNotResolved {
         host: String,
     },
+    /// An address that [`crate::Reach`] leaves out.
+    OutOfReach {
+        host: String,
+    },
     ConnectionRefused,
     Unreachable,
     Tls,
@@ -177,6 +181,12 @@ impl Cause {
                 "name_not_resolved",
                 format!("{cannot}: the name {host} does not resolve to an address"),
                 format!("Check the spelling of {host} and the DNS settings of this machine."),
+            ),
+            Cause::OutOfReach { host } => (
+                Kind::Denied,
+                "storage_host_refused",
+                format!("{cannot}: {host} leads to this machine itself, or to one that has no address of its own"),
+                "Give the address of another machine.".into(),
             ),
             Cause::ConnectionRefused => (
                 Kind::Unavailable,

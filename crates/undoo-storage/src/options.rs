@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::meter::{Bandwidth, Meter};
+use crate::{
+    meter::{Bandwidth, Meter},
+    reach::Reach,
+};
 
 /// How a location is opened, read and written.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub struct Options {
     /// Parts on their way at the same time, where the protocol can. Writing holds so many parts in memory
     /// and the one that is being filled. Default 4.
     pub concurrency: usize,
+    /// Which addresses may be connected to. Default all.
+    pub reach: Reach,
     /// Cancelled, it ends whatever waits for a storage with the problem `cancelled`. Futures and streams of
     /// this crate may also just be dropped; this is for threads that wait in the blocking ones.
     pub cancel: CancellationToken,
@@ -41,6 +46,7 @@ impl Default for Options {
             bandwidth: None,
             part_size: 8 * 1024 * 1024,
             concurrency: 4,
+            reach: Reach::default(),
             cancel: CancellationToken::new(),
         }
     }

@@ -7,7 +7,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use undoo_core::Result;
+use undoo_core::{Kind, Problem, Result};
 
 use crate::{
     access::{Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess},
@@ -59,6 +59,57 @@ pub struct Limits {
     /// Seconds that a server may stay silent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stall_timeout: Option<u64>,
+}
+
+/// What a storage may be set to, so that one cannot take a worker's memory or time for ever: the field, its
+/// least, its most, and of what. The schema of the API has the same.
+const BOUNDS: [(&str, u64, u64, &str); 6] = [
+    ("bandwidth_limit", 1024, 1_000_000_000_000, "bytes a second"),
+    // The least is S3's.
+    ("part_size", 5 << 20, 512 << 20, "bytes"),
+    ("concurrency", 1, 64, "parts"),
+    ("attempts", 1, 100, "attempts"),
+    ("connect_timeout", 1, 3600, "seconds"),
+    ("stall_timeout", 1, 3600, "seconds"),
+];
+/// Bytes that the parts of one upload take together: those on their way, and the one that is filled.
+const MOST_IN_PARTS: u64 = 1 << 30;
+
+impl Limits {
+    /// Refuses what would take a machine's memory, or wait for ever.
+    ///
+    /// # Errors
+    /// `storage_limit_invalid` (`Invalid`), naming the field and its bounds.
+    pub fn check(&self) -> Result<()> {
+        let size = |size: Option<usize>| size.map(|size| u64::try_from(size).unwrap_or(u64::MAX));
+        let (part_size, concurrency) = (size(self.part_size), size(self.concurrency));
+        let given = [
+            self.bandwidth_limit,
+            part_size,
+            concurrency,
+            self.attempts.map(u64::from),
+            self.connect_timeout,
+            self.stall_timeout,
+        ];
+        for ((name, least, most, of), value) in BOUNDS.into_iter().zip(given) {
+            if value.is_some_and(|value| !(least..=most).contains(&value)) {
+                return Err(limit_invalid(format!("{name} is from {least} to {most} {of}")));
+            }
+        }
+        let defaults = Options::default();
+        let part_size = part_size.unwrap_or(defaults.part_size as u64);
+        let parts = concurrency.unwrap_or(defaults.concurrency as u64).saturating_add(1);
+        if part_size.saturating_mul(parts) > MOST_IN_PARTS {
+            let message = format!("{parts} parts of {part_size} bytes take more than {MOST_IN_PARTS} bytes");
+            return Err(limit_invalid(message));
+        }
+        Ok(())
+    }
+}
+
+fn limit_invalid(message: String) -> Problem {
+    let remedy = "Give a value within these bounds, or leave it out: the default suits most storages.";
+    Problem::new(Kind::Invalid, "storage_limit_invalid", message, remedy)
 }
 
 impl From<Access> for StorageConfig {
@@ -373,6 +424,33 @@ mod tests {
             let redacted = serde_json::to_string(&Redacted(&access)).expect("serialisable");
             assert!(!shown.contains("geheim") && !redacted.contains("geheim"), "{shown} {redacted}");
             assert!(redacted.contains("provider"));
+        }
+    }
+
+    #[test]
+    fn limits_stay_within_memory_and_patience() {
+        let check = |limits: &str| {
+            let limits: Limits = serde_json::from_str(limits).expect(limits);
+            limits.check().map_err(|problem| problem.message)
+        };
+        for fine in [
+            "{}",
+            r#"{"part_size": 5242880, "concurrency": 32, "attempts": 1, "stall_timeout": 3600}"#,
+            r#"{"part_size": 268435456, "concurrency": 3, "bandwidth_limit": 1024}"#,
+        ] {
+            check(fine).expect(fine);
+        }
+        for (wrong, named) in [
+            (r#"{"part_size": 1}"#, "part_size"),
+            (r#"{"part_size": 18446744073709551615}"#, "part_size"),
+            (r#"{"concurrency": 0}"#, "concurrency"),
+            (r#"{"attempts": 0}"#, "attempts"),
+            (r#"{"bandwidth_limit": 0}"#, "bandwidth_limit"),
+            (r#"{"connect_timeout": 0}"#, "connect_timeout"),
+            (r#"{"stall_timeout": 18446744073709551615}"#, "stall_timeout"),
+            (r#"{"part_size": 268435456, "concurrency": 4}"#, "5 parts"),
+        ] {
+            assert!(check(wrong).expect_err(wrong).contains(named), "{wrong}");
         }
     }
 

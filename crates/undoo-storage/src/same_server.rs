@@ -27,6 +27,15 @@ impl Access {
         ))
     }
 
+    /// The server that is connected to, by name or address; none for folders. That of a bucket may be another
+    /// one than its endpoint's: the bucket's name can stand before it.
+    pub fn connects_to(&self) -> Option<String> {
+        match self {
+            Self::S3(access) => access.bucket_url().ok()?.host_str().map(str::to_owned),
+            other => other.host(),
+        }
+    }
+
     /// The server's name or address; none for folders, and where the provider has its own.
     fn host(&self) -> Option<String> {
         let of_url = |url: &str| Url::parse(url).ok()?.host_str().map(str::to_owned);

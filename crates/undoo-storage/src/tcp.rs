@@ -19,6 +19,9 @@ pub(crate) async fn connect(host: &str, port: u16, options: &Options) -> Result<
         })?;
         let mut fault = Fault::from(Cause::NameNotResolved { host: host.to_owned() });
         for address in addresses {
+            if !options.reach.allows(address.ip()) {
+                return Err(Cause::OutOfReach { host: host.to_owned() }.into());
+            }
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     stream.set_nodelay(true).map_err(|error| from_io(&error))?;

@@ -2,13 +2,16 @@
 
 use jiff::{Timestamp, ToSpan};
 use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder};
-use undoo_core::{Result, TokenId, UserId, platform::ApiToken};
+use undoo_core::{
+    OrganisationId, Result, TokenId, UserId,
+    platform::{ApiToken, OrgRole},
+};
 
 use crate::{
     Connection, Listed, Page,
     failure::{changed_meanwhile, failure, misuse},
     page::listed,
-    row::{insert, micros},
+    row::{insert, micros, time, word},
     tables::{link, session, token as tokens},
 };
 
@@ -108,6 +111,22 @@ pub async fn token_revoke(on: &impl Connection, id: TokenId, at: Timestamp) -> R
     if done.rows_affected == 1 { Ok(()) } else { Err(changed_meanwhile("token")) }
 }
 
+/// Revokes all tokens of somebody that are not revoked yet.
+///
+/// # Errors
+/// Those of the database.
+pub async fn tokens_revoke_of(on: &impl Connection, user: UserId, at: Timestamp) -> Result<()> {
+    let revoked = tokens::ActiveModel {
+        revoked_at: ActiveValue::Set(Some(micros(at))),
+        ..tokens::ActiveModel::default()
+    };
+    let update = tokens::Entity::update_many()
+        .set(revoked)
+        .filter(tokens::Column::UserId.eq(user.uuid()))
+        .filter(tokens::Column::RevokedAt.is_null());
+    update.exec(on.writes()).await.map_err(failure).map(drop)
+}
+
 /// Notes that a token was used, once a minute.
 ///
 /// # Errors
@@ -126,27 +145,73 @@ pub async fn token_used(on: &impl Connection, id: TokenId, at: Timestamp) -> Res
     update.exec(on.writes()).await.map_err(failure).map(drop)
 }
 
-/// Adds a link that works once, for a purpose.
+/// A link that works once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What for.
+    pub purpose: String,
+    /// Whom for, if for somebody.
+    pub user_id: Option<UserId>,
+    /// What it lets them into, and as what.
+    pub joins: Option<(OrganisationId, OrgRole)>,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+impl Link {
+    fn of(row: link::Model) -> Result<Self> {
+        let role = row.role.as_deref().map(|role| word("role", role)).transpose()?;
+        Ok(Self {
+            purpose: row.purpose,
+            user_id: row.user_id.map(Into::into),
+            joins: row.organisation_id.map(Into::into).zip(role),
+            expires_at: time("expires_at", row.expires_at)?,
+        })
+    }
+}
+
+/// Which links of somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinksOf {
+    /// All of them.
+    Any,
+    /// Those that are for the account, and let nobody in anywhere.
+    Account,
+    /// Those that let into this organisation.
+    Joining(OrganisationId),
+}
+
+/// Adds a link.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn link_insert(
-    on: &impl Connection,
-    hash: [u8; 32],
-    purpose: &str,
-    user: Option<UserId>,
-    expires_at: Timestamp,
-) -> Result<()> {
+pub async fn link_insert(on: &impl Connection, hash: [u8; 32], link: &Link) -> Result<()> {
     let row = link::Model {
         hash: hash.to_vec(),
-        purpose: purpose.to_owned(),
-        user_id: user.map(|user| user.uuid()),
-        expires_at: micros(expires_at),
+        purpose: link.purpose.clone(),
+        user_id: link.user_id.map(|user| user.uuid()),
+        expires_at: micros(link.expires_at),
+        organisation_id: link.joins.map(|(organisation, _)| organisation.uuid()),
+        role: link.joins.map(|(_, role)| role.to_string()),
     };
     insert(on.writes(), row).await.map_err(failure)
 }
 
-/// Uses a link up; answers whom it is for, if anybody. `None` if there is no such link, or not any more.
+/// The link with this hash, if there is one for this purpose that still holds. It can be used afterwards.
+///
+/// # Errors
+/// Those of the database.
+pub async fn link(
+    on: &impl Connection,
+    hash: [u8; 32],
+    purpose: &str,
+    now: Timestamp,
+) -> Result<Option<Link>> {
+    let found = link::Entity::find().filter(holding(hash, purpose, now));
+    found.one(on.reads()).await.map_err(failure)?.map(Link::of).transpose()
+}
+
+/// Uses a link up. `None` if there is no such link, or not any more.
 ///
 /// # Errors
 /// Those of the database.
@@ -155,13 +220,31 @@ pub async fn link_take(
     hash: [u8; 32],
     purpose: &str,
     now: Timestamp,
-) -> Result<Option<Option<UserId>>> {
-    let taken = link::Entity::delete_many()
-        .filter(link::Column::Hash.eq(hash.to_vec()))
-        .filter(link::Column::Purpose.eq(purpose))
-        .filter(link::Column::ExpiresAt.gt(micros(now)));
+) -> Result<Option<Link>> {
+    let taken = link::Entity::delete_many().filter(holding(hash, purpose, now));
     let rows = taken.exec_with_returning(on.writes()).await.map_err(failure)?;
-    Ok(rows.into_iter().next().map(|row| row.user_id.map(Into::into)))
+    rows.into_iter().next().map(Link::of).transpose()
+}
+
+fn holding(hash: [u8; 32], purpose: &str, now: Timestamp) -> Condition {
+    Condition::all()
+        .add(link::Column::Hash.eq(hash.to_vec()))
+        .add(link::Column::Purpose.eq(purpose))
+        .add(link::Column::ExpiresAt.gt(micros(now)))
+}
+
+/// Voids links of somebody.
+///
+/// # Errors
+/// Those of the database.
+pub async fn links_delete_of(on: &impl Connection, user: UserId, which: LinksOf) -> Result<()> {
+    let theirs = link::Entity::delete_many().filter(link::Column::UserId.eq(user.uuid()));
+    let which = match which {
+        LinksOf::Any => theirs,
+        LinksOf::Account => theirs.filter(link::Column::OrganisationId.is_null()),
+        LinksOf::Joining(organisation) => theirs.filter(link::Column::OrganisationId.eq(organisation.uuid())),
+    };
+    which.exec(on.writes()).await.map_err(failure).map(drop)
 }
 
 /// Removes all links of a purpose.

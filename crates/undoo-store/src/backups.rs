@@ -1,13 +1,15 @@
 //! Backups.
 
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Select};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, sea_query::LockType,
+};
 use undoo_core::{
     BackupId, EnvironmentId, OrganisationId, ProjectId, Result, StorageId,
     platform::{Backup, BackupStatus, BackupType},
 };
 
 use crate::{
-    Connection, Listed, Page,
+    Connection, Listed, Page, Tx,
     failure::{changed_meanwhile, failure, misuse},
     page::listed,
     row,
@@ -38,6 +40,15 @@ pub async fn insert(on: &impl Connection, backup: &Backup) -> Result<()> {
 pub async fn get(on: &impl Connection, id: BackupId) -> Result<Option<Backup>> {
     let row = Entity::find_by_id(id.uuid()).one(on.reads()).await.map_err(failure)?;
     row.map(Backup::try_from).transpose()
+}
+
+/// One, which nobody else changes before this transaction ends.
+///
+/// # Errors
+/// Those of the database.
+pub async fn locked(tx: &Tx, id: BackupId) -> Result<Option<Backup>> {
+    let row = Entity::find_by_id(id.uuid()).lock(LockType::NoKeyUpdate).one(tx.raw()).await;
+    row.map_err(failure)?.map(Backup::try_from).transpose()
 }
 
 /// Writes it as it now is, if it is still as it was.

@@ -49,6 +49,48 @@ pub async fn user_by_email(on: &impl Connection, email: &str) -> Result<Option<(
     Ok(Some((row.try_into()?, hash)))
 }
 
+/// Somebody whom nobody else changes before this transaction ends, and the hash of their password.
+///
+/// # Errors
+/// Those of the database.
+pub async fn user_locked(tx: &Tx, id: UserId) -> Result<Option<(User, Option<String>)>> {
+    let row = users::Entity::find_by_id(id.uuid()).lock(LockType::NoKeyUpdate).one(tx.raw()).await;
+    let Some(row) = row.map_err(failure)? else { return Ok(None) };
+    let hash = row.password_hash.clone();
+    Ok(Some((row.try_into()?, hash)))
+}
+
+/// Who administers the platform and may sign in. Of two who ask in order to change that, one waits until the
+/// transaction of the other is over.
+///
+/// # Errors
+/// Those of the database.
+pub async fn portal_admins_locked(tx: &Tx) -> Result<Vec<UserId>> {
+    let all = users::Entity::find()
+        .filter(users::Column::PortalAdmin.eq(true))
+        .filter(users::Column::DisabledAt.is_null())
+        .order_by_asc(users::Column::Id)
+        .lock(LockType::NoKeyUpdate);
+    let rows = all.all(tx.raw()).await.map_err(failure)?;
+    Ok(rows.into_iter().map(|row| row.id.into()).collect())
+}
+
+/// Owners of an organisation who may sign in.
+///
+/// # Errors
+/// Those of the database.
+pub async fn owners(on: &impl Connection, organisation: OrganisationId) -> Result<Vec<UserId>> {
+    use organisation_member::{Column, Entity};
+    let owners = Entity::find()
+        .filter(Column::OrganisationId.eq(organisation.uuid()))
+        .filter(Column::Role.eq(OrgRole::Owner.as_str()));
+    let rows = owners.all(on.reads()).await.map_err(failure)?;
+    let able = users::Entity::find()
+        .filter(users::Column::Id.is_in(rows.iter().map(|row| row.user_id)))
+        .filter(users::Column::DisabledAt.is_null());
+    Ok(able.all(on.reads()).await.map_err(failure)?.into_iter().map(|row| row.id.into()).collect())
+}
+
 /// Whether there is anybody.
 ///
 /// # Errors

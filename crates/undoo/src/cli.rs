@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use undoo_core::RestoreId;
 
-pub use platform::{KeysCommand, PlatformCommand, Serve, SettingsArgs, Worker};
+pub use platform::{KeysCommand, PlatformCommand, Serve, SettingsArgs, UsersCommand, Worker};
 
 /// Restores Odoo instances from backups: beside the live one, proven, swapped in, and undone if wrong.
 #[derive(Debug, Parser)]

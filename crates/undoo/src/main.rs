@@ -1,5 +1,8 @@
 //! The binary: parses the command line, calls one command, turns its end into an exit code.
 
+#[macro_use]
+mod output;
+
 mod agent;
 mod caller;
 mod cli;
@@ -85,7 +88,7 @@ fn end(ui: &Ui, outcome: Result<(), Failure>) -> ExitCode {
         }
         ui::complain(&format!("undoo: {} [{}]", failure.problem.message, failure.problem.code));
         if !failure.problem.remedy.is_empty() {
-            ui::complain(&format!("       {}", failure.problem.remedy));
+            ui::complain(&format!("       {}", failure.problem.next_step()));
         }
     }
     ExitCode::from(code)

@@ -23,7 +23,7 @@ use crate::{
     },
     identity::{
         CreateTokenRequest, CreateTokenResponse, CreateUserRequest, CreateUserResponse, InvitationRequest,
-        LoginRequest, MeResponse, SetupRequest, TokenResponse, UserResponse,
+        LoginRequest, MeResponse, SetupRequest, TokenResponse, UserPatch, UserResponse,
     },
     organisations::{
         NameRequest, OrganizationMember, OrganizationResponse, OrganizationRoleRequest, ProjectMember,
@@ -108,6 +108,26 @@ impl Client {
     /// Invites somebody into an organisation.
     pub async fn user_create(&self, request: &CreateUserRequest) -> Result<CreateUserResponse> {
         self.post(&["users"]).json(request)?.answer().await
+    }
+
+    /// Everybody, for portal admins.
+    pub fn users(&self) -> List<UserResponse> {
+        self.list(&["users"], &())
+    }
+
+    /// Somebody.
+    pub async fn user(&self, id: UserId) -> Result<UserResponse> {
+        self.get(&["users", &id.to_string()]).answer().await
+    }
+
+    /// Disables an account, enables it, or says whether it administers the platform.
+    pub async fn user_update(&self, id: UserId, patch: &UserPatch) -> Result<UserResponse> {
+        self.patch(&["users", &id.to_string()]).json(patch)?.answer().await
+    }
+
+    /// Makes a link with which somebody chooses a password; those before it are void.
+    pub async fn user_invite(&self, id: UserId) -> Result<CreateUserResponse> {
+        self.post(&["users", &id.to_string(), "invitation"]).answer().await
     }
 }
 

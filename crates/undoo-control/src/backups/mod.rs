@@ -12,7 +12,7 @@ use undoo_core::{
 };
 use undoo_engine::source::BackupOrder;
 use undoo_storage::{Access, FtpAccess, S3Access, SftpAccess, StorageConfig, StorageOrder};
-use undoo_store::{Connection, Listed, Page, Tx, backups, idempotency, restore_points, storages};
+use undoo_store::{Connection, Listed, Page, Tx, backups, idempotency, restore_points, storages, tasks};
 
 pub(crate) use self::download::MOST_PARTS;
 pub use self::{
@@ -203,23 +203,15 @@ impl Control {
         query: BackupQuery,
         page: Page,
     ) -> Result<Listed<Backup>> {
-        let mut projects = self.projects_seen(caller, organisation, project).await?;
+        // Who lists all of an organisation's backups may see them without being in a project.
         let lists = caller.grants.decide(Permission::OrgBackupsList, Scope::Organisation(organisation));
-        if projects.is_none() && lists != Decision::Granted {
-            // A token without it sees none, whoever owns it.
-            self.allow(
-                caller,
-                Permission::OrgBackupsList,
-                Scope::Organisation(organisation),
-                &Named("organisation", organisation),
-            )?;
-        }
-        if let Some(projects) = &mut projects {
-            projects.retain(|project| {
-                let scope = Scope::Project(organisation, *project);
-                caller.grants.decide(Permission::BackupsView, scope) == Decision::Granted
-            });
-        }
+        let projects = if lists == Decision::Granted && project.is_none() {
+            let named = Named("organisation", organisation);
+            self.allow(caller, Permission::OrgView, Scope::Organisation(organisation), &named)?;
+            caller.grants.projects(organisation)
+        } else {
+            self.projects_seen(caller, organisation, project, Permission::BackupsView).await?
+        };
         let filter = backups::BackupFilter { status: query.status, backup_type: query.backup_type };
         backups::of_organisation(&self.store, organisation, projects.as_deref(), filter, page).await
     }
@@ -252,7 +244,7 @@ impl Control {
         Ok(backup)
     }
 
-    /// Has a backup read from end to end.
+    /// Has a backup read from end to end. While that is asked for or done already, nothing is added.
     ///
     /// # Errors
     /// As [`Control::allow`], for `project.backups.create`; `backup_not_completed` (`Invalid`).
@@ -263,7 +255,15 @@ impl Control {
             return Ok(backup);
         }
         completed(&backup)?;
-        self.enqueue(&tx, TaskKind::VerifyBackup, About::backup_alone(&backup), caller).await?;
+        let about = About::backup_alone(&backup);
+        // Of two who ask at the same time, one waits here; reading it twice would tell nothing more.
+        backups::locked(&tx, id).await?;
+        if tasks::active(&tx, TaskKind::VerifyBackup, &about.payload()).await?.is_some() {
+            self.done_once(&tx, caller, once.as_ref(), id.uuid()).await?;
+            tx.commit().await?;
+            return Ok(backup);
+        }
+        self.enqueue(&tx, TaskKind::VerifyBackup, about, caller).await?;
         self.note(&tx, Some(caller), backup.organisation_id, "backup.verify_requested", id, json!({}))
             .await?;
         self.done_once(&tx, caller, once.as_ref(), id.uuid()).await?;

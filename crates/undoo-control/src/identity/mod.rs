@@ -2,6 +2,7 @@
 //!
 //! Passwords and tokens are compared by their hashes. An answer never tells whether an address is known.
 
+mod accept;
 mod setup;
 mod tokens;
 mod users;
@@ -10,16 +11,22 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use undoo_core::{
     Kind, Problem, Result,
-    platform::{Grants, Membership, User},
+    platform::{Grants, Membership, Permission, User},
 };
 use undoo_store::{access, people};
 
-pub use self::{setup::Setup, tokens::NewToken, users::NewUser};
+pub use self::{
+    setup::Setup,
+    tokens::NewToken,
+    users::{AccountLink, NewUser, UserChange},
+};
 use crate::{
     Caller, Control, Via,
     secrets::{Opaque, check_password, hash_password, password_holds},
 };
 
+/// What a one-time link of an account is for.
+const INVITATION: &str = "invitation";
 /// A token whose last use is older than this is noted as used again, in seconds.
 const USED_AGAIN_AFTER: i64 = 60;
 /// The longest address that there is, in bytes (RFC 5321, 4.5.3.1.3): no longer one is remembered for having
@@ -155,6 +162,23 @@ fn signed_in(caller: &Caller) -> Result<()> {
     }
     let message = "passwords and tokens are changed by who is signed in, not with a token";
     Err(Problem::new(Kind::Denied, "session_needed", message, "Sign in with a password."))
+}
+
+/// Refuses a token that was not made for a permission by name, where people are changed: whoever holds it could
+/// make themselves an account that outlives it.
+///
+/// # Errors
+/// `scope_needed` (`Denied`).
+pub(crate) fn by_name(caller: &Caller, permission: Permission) -> Result<()> {
+    if caller.via == Via::Session || caller.grants.is_named(permission) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Denied,
+        "scope_needed",
+        format!("a token changes who belongs here only if its scopes name {permission}"),
+        "Sign in with a password, or make a token with that scope.",
+    ))
 }
 
 fn wrong_login() -> Problem {

@@ -8,7 +8,11 @@ use undoo_core::{
     platform::{OrgRole, Organisation, Project, Server, ServerStatus, User},
 };
 use undoo_storage::Access;
-use undoo_store::{Tx, access, people, servers};
+use undoo_store::{
+    Tx,
+    access::{self, Link},
+    people, servers,
+};
 
 use super::{address, hash_password};
 use crate::{
@@ -45,7 +49,8 @@ impl Control {
         let link = Opaque::generate()?;
         let until = self.after_hours(self.settings.link_hours);
         let tx = self.store.begin().await?;
-        access::link_insert(&tx, link.hash, SETUP, None, until).await?;
+        let setup = Link { purpose: SETUP.to_owned(), user_id: None, joins: None, expires_at: until };
+        access::link_insert(&tx, link.hash, &setup).await?;
         tx.commit().await?;
         Ok(Some(link.token))
     }
@@ -56,11 +61,15 @@ impl Control {
     /// # Errors
     /// `link_invalid` (`Denied`) for a token that is wrong, over or used; `already_set_up` (`Conflict`).
     pub async fn setup(&self, token: &SecretString, setup: Setup) -> Result<(SecretString, User)> {
+        let (secret, now) = (Opaque::hash(token.expose_secret()), self.now());
+        // Before any work is done for whoever sends this.
+        if access::link(&self.store, secret, SETUP, now).await?.is_none() {
+            return Err(link_invalid());
+        }
         check_password(&setup.password)?;
         let (email, name) = (address(&setup.email)?, name_of(&setup.name)?);
         let organisation_name = name_of(&setup.organisation_name)?;
         let hash = hash_password(setup.password).await?;
-        let now = self.now();
         let user = User {
             id: UserId::generate(),
             email,
@@ -72,7 +81,7 @@ impl Control {
         let organisation =
             Organisation { id: OrganisationId::generate(), name: organisation_name, created_at: now };
         let tx = self.store.begin().await?;
-        let taken = access::link_take(&tx, Opaque::hash(token.expose_secret()), SETUP, now).await?;
+        let taken = access::link_take(&tx, secret, SETUP, now).await?;
         if taken.is_none() {
             return Err(link_invalid());
         }

@@ -11,7 +11,7 @@ use undoo_store::{Listed, Page, access};
 
 use super::signed_in;
 use crate::{
-    Caller, Control,
+    Caller, Control, Via,
     control::{Named, invalid, name_of},
     secrets::Opaque,
 };
@@ -76,19 +76,26 @@ impl Control {
         Ok((token, secret.token))
     }
 
-    /// The caller's tokens.
+    /// The caller's tokens; for who comes with one, that one.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn token_list(&self, caller: &Caller, page: Page) -> Result<Listed<ApiToken>> {
-        access::tokens_of(&self.store, caller.user.id, page).await
+        let Via::Token(own) = caller.via else {
+            return access::tokens_of(&self.store, caller.user.id, page).await;
+        };
+        let items = access::token(&self.store, own).await?.filter(|_| page.page == 1);
+        Ok(Listed { items: items.into_iter().collect(), total: 1 })
     }
 
-    /// Ends a token of the caller's: at once, and for good.
+    /// Ends a token of the caller's: at once, and for good. A token ends itself and no other.
     ///
     /// # Errors
-    /// `not_found` (`Missing`) for one that is not theirs.
+    /// `not_found` (`Missing`) for one that is not theirs; `session_needed` (`Denied`).
     pub async fn token_revoke(&self, caller: &Caller, id: TokenId) -> Result<ApiToken> {
+        if caller.via != Via::Token(id) {
+            signed_in(caller)?;
+        }
         let tx = self.store.begin().await?;
         let token = access::token(&tx, id).await?.filter(|token| token.user_id == caller.user.id);
         let mut token = token.ok_or_else(|| Named("token", id).missing())?;

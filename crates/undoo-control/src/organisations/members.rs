@@ -6,9 +6,13 @@ use undoo_core::{
     Kind, OrganisationId, Problem, ProjectId, Result, UserId,
     platform::{OrgRole, Permission, ProjectRole, Scope, User},
 };
-use undoo_store::{Connection, Listed, Page, access, people};
+use undoo_store::{
+    Connection, Listed, Page, Tx,
+    access::{self, LinksOf},
+    people,
+};
 
-use crate::{Caller, Control, control::Named};
+use crate::{Caller, Control, control::Named, identity::by_name};
 
 impl Control {
     /// Who belongs to an organisation.
@@ -62,6 +66,7 @@ impl Control {
     ) -> Result<()> {
         let named = Named("organisation", organisation);
         self.allow(caller, Permission::OrgMembersManage, Scope::Organisation(organisation), &named)?;
+        by_name(caller, Permission::OrgMembersManage)?;
         self.may_give(&self.store, caller, organisation, role).await?;
         let tx = self.store.begin().await?;
         // Of two who remove the last two owners at the same time, one waits here.
@@ -74,16 +79,11 @@ impl Control {
         }
         if before == Some(OrgRole::Owner) && role != Some(OrgRole::Owner) {
             self.may_give(&tx, caller, organisation, before).await?;
-            if owners(&tx, organisation).await? < 2 {
-                return Err(Problem::new(
-                    Kind::Conflict,
-                    "last_owner",
-                    format!("{} is the last owner of the organisation", known.email),
-                    "Make somebody else an owner first.",
-                ));
-            }
+            self.another_owner(&tx, organisation, user).await?;
         }
         people::org_role_set(&tx, organisation, user, role).await?;
+        // Who made them might not make them any more, now that the account is more.
+        access::links_delete_of(&tx, user, LinksOf::Account).await?;
         if role.is_none() {
             people::project_roles_clear(&tx, organisation, user).await?;
             access::sessions_delete_of(&tx, user).await?;
@@ -91,6 +91,24 @@ impl Control {
         let data = json!({ "from": before, "to": role });
         self.note(&tx, Some(caller), organisation, "member.changed", user, data).await?;
         tx.commit().await
+    }
+
+    /// Refuses to go on where nobody else owns an organisation and can sign in. It has to be locked.
+    pub(crate) async fn another_owner(
+        &self,
+        tx: &Tx,
+        organisation: OrganisationId,
+        than: UserId,
+    ) -> Result<()> {
+        if people::owners(tx, organisation).await?.iter().any(|owner| *owner != than) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Conflict,
+            "last_owner",
+            format!("nobody else who can sign in owns the organisation {organisation}"),
+            "Make somebody else an owner first.",
+        ))
     }
 
     /// Whether the caller may make somebody this, or unmake one who is.
@@ -166,6 +184,7 @@ impl Control {
         let tx = self.store.begin().await?;
         let permission = Permission::ProjectMembersManage;
         let project = self.project_for(&tx, caller, project, permission).await?;
+        by_name(caller, permission)?;
         let organisation = project.organisation_id;
         if role_of(&tx, organisation, user).await?.is_none() {
             return Err(Named("member of the organisation", user).missing());
@@ -184,19 +203,6 @@ async fn role_of(
 ) -> Result<Option<OrgRole>> {
     let membership = people::membership(on, user).await?;
     Ok(membership.organisations.into_iter().find(|(of, _)| *of == organisation).map(|(_, role)| role))
-}
-
-/// How many owners an organisation has, as far as that matters: two are enough.
-async fn owners(on: &impl Connection, organisation: OrganisationId) -> Result<usize> {
-    let (mut page, mut owners) = (1, 0);
-    loop {
-        let members = people::members_of_org(on, organisation, Page { page, size: 100 }).await?;
-        owners += members.items.iter().filter(|(_, role)| *role == OrgRole::Owner).count();
-        if owners > 1 || members.items.len() < 100 {
-            return Ok(owners);
-        }
-        page += 1;
-    }
 }
 
 /// Whether a user is one that the caller can know of: from an organisation that both are in.

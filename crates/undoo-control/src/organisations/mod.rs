@@ -46,8 +46,9 @@ impl Control {
     /// Organisations that the caller belongs to.
     ///
     /// # Errors
-    /// Those of the store.
+    /// `missing_permission` (`Denied`) with a token that leaves out `org.view`.
     pub async fn organisation_list(&self, caller: &Caller, page: Page) -> Result<Listed<Organisation>> {
+        self.in_scope(caller, Permission::OrgView)?;
         let own = caller.grants.organisations();
         people::organisations(&self.store, own.as_deref(), page).await
     }
@@ -131,6 +132,7 @@ impl Control {
     ) -> Result<Listed<Project>> {
         let named = Named("organisation", organisation);
         self.allow(caller, Permission::OrgView, Scope::Organisation(organisation), &named)?;
+        self.in_scope(caller, Permission::ProjectView)?;
         let visible = caller.grants.projects(organisation);
         people::projects(&self.store, organisation, visible.as_deref(), page).await
     }

@@ -22,14 +22,11 @@ use crate::{Control, tasks::backup_event};
 
 pub(super) fn workflow(held: Arc<Held>, id: BackupId) -> Workflow {
     let control = held.control.clone();
-    Workflow {
-        steps: vec![Box::new(Remove { control: control.clone(), id })],
-        conclusion: Box::new(Concluded { control, id }),
-    }
+    Workflow { steps: vec![Box::new(Remove { held, id })], conclusion: Box::new(Concluded { control, id }) }
 }
 
 struct Remove {
-    control: Control,
+    held: Arc<Held>,
     id: BackupId,
 }
 
@@ -40,12 +37,12 @@ impl Step for Remove {
     }
 
     async fn act(&self, signal: &Signal) -> Result<Value, Failure> {
-        let backup = backup(&self.control, self.id).await?;
+        let backup = backup(&self.held.control, self.id).await?;
         if backup.key.is_none() {
             // It never came to be anywhere.
             return Ok(Value::Null);
         }
-        let (config, key) = self.control.backup_place(&backup).await?;
+        let (config, key) = self.held.control.backup_place(&backup).await?;
         let storage = config.storage(&options(signal.stop()))?;
         if let Some(until) = storage.locked_until(&key).await.unwrap_or_default() {
             let until = jiff::Timestamp::try_from(until).map_or_else(|_| String::new(), |at| at.to_string());
@@ -60,6 +57,40 @@ impl Step for Remove {
         storage.delete(&key).await?;
         Ok(Value::Null)
     }
+
+    /// What is gone cannot be brought back: where the storage has carried it out although it was broken off
+    /// here, the backup is deleted. A storage that does not answer leaves the backup as it was.
+    async fn undo(&self) -> Result<()> {
+        let control = &self.held.control;
+        let backup = backup(control, self.id).await?;
+        if backup.key.is_none() {
+            return Ok(());
+        }
+        let (config, key) = control.backup_place(&backup).await?;
+        match config.storage(&Options::default())?.stat(&key).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                let tx = self.held.begin().await?;
+                gone(control, &tx, self.id).await?;
+                tx.commit().await
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, backup = %self.id, "whether a backup is gone could not be seen");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes that a backup is not there any more.
+async fn gone(control: &Control, tx: &Tx, id: BackupId) -> Result<()> {
+    let backup = backups::get(tx, id).await?;
+    let Some(mut backup) = backup.filter(|backup| backup.status == BackupStatus::Deleting) else {
+        return Ok(());
+    };
+    backup.status = BackupStatus::Deleted;
+    backups::update(tx, &backup, BackupStatus::Deleting).await?;
+    control.tell(tx, backup_event(&backup, EventKind::BackupDeleted, Value::Null)).await
 }
 
 fn options(stop: &CancellationToken) -> Options {
@@ -78,12 +109,7 @@ impl Conclude for Concluded {
             self.control.stays(tx, self.id).await?;
             return Ok(None);
         }
-        let Some(mut backup) = backups::get(tx, self.id).await? else { return Ok(None) };
-        if backup.status == BackupStatus::Deleting {
-            backup.status = BackupStatus::Deleted;
-            backups::update(tx, &backup, BackupStatus::Deleting).await?;
-            self.control.tell(tx, backup_event(&backup, EventKind::BackupDeleted, Value::Null)).await?;
-        }
+        gone(&self.control, tx, self.id).await?;
         Ok(Some(json!({ "backup_id": self.id })))
     }
 }

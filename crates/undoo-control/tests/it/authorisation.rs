@@ -3,7 +3,7 @@
 use undoo_control::{BackupQuery, NewBackup, RestoreWish};
 use undoo_core::{
     Result,
-    platform::{OrgRole, ProjectRole},
+    platform::{OrgRole, Permission, ProjectRole},
 };
 
 use crate::world::{FIRST, World, caller, on_both};
@@ -12,6 +12,7 @@ on_both!(
     members_restore_to_what_is_not_production_and_viewers_nowhere,
     another_organisation_sees_nothing,
     another_project_is_denied,
+    lists_show_no_more_than_a_tokens_scopes,
     a_follower_hears_what_they_may_see,
 );
 
@@ -53,8 +54,8 @@ async fn another_organisation_sees_nothing(world: World) {
         organisation_id: other.id,
         role: OrgRole::Owner,
     };
-    let (_, invitation) = control.user_create(&world.admin, new).await.unwrap();
-    let (session, _) = control.invitation_accept(&invitation, "correct horse".into()).await.unwrap();
+    let invited = control.user_create(&world.admin, new).await.unwrap();
+    let (session, _) = control.invitation_accept(&invited.token, "correct horse".into()).await.unwrap();
     let eve = caller(control, &session).await;
     let task = point.task_id.unwrap();
     let codes = [
@@ -92,6 +93,36 @@ async fn another_project_is_denied(world: World) {
     assert_eq!(none.total, 0);
     let none = control.task_list(&nobody, world.organisation, None, None, None, FIRST).await.unwrap();
     assert_eq!(none.total, 0);
+}
+
+async fn lists_show_no_more_than_a_tokens_scopes(world: World) {
+    let backup = world.backed_up().await;
+    let (control, organisation) = (&world.control, world.organisation);
+    let lists = async |scopes: &[Permission]| {
+        let program = world.program(scopes).await;
+        let query = BackupQuery::default();
+        let (environment, project) = (world.production.id, Some(world.project));
+        [
+            code(control.environment_list(&program, organisation, None, FIRST).await),
+            code(control.environment_list(&program, organisation, project, FIRST).await),
+            code(control.task_list(&program, organisation, None, None, None, FIRST).await),
+            code(control.backup_list_all(&program, organisation, None, query, FIRST).await),
+            code(control.backup_list(&program, environment, query, FIRST).await),
+            code(control.restore_list(&program, environment, None, FIRST).await),
+            code(control.project_list(&program, organisation, FIRST).await),
+            code(control.organisation_list(&program, FIRST).await),
+        ]
+    };
+    let (no, ok) = ("missing_permission", "fine");
+    assert_eq!(lists(&[]).await, [no; 8]);
+    assert_eq!(lists(&[Permission::OrgView]).await, [no, no, no, no, no, no, no, ok]);
+    let looks = [Permission::OrgView, Permission::EnvironmentsView];
+    assert_eq!(lists(&looks).await, [ok, ok, ok, no, no, no, no, ok]);
+    let reads = [Permission::OrgView, Permission::BackupsView, Permission::ProjectView];
+    assert_eq!(lists(&reads).await, [no, no, no, ok, ok, ok, ok, ok]);
+    let lister = world.program(&[Permission::OrgView, Permission::OrgBackupsList]).await;
+    let all = control.backup_list_all(&lister, organisation, None, BackupQuery::default(), FIRST).await;
+    assert_eq!(all.unwrap().items, [backup]);
 }
 
 async fn a_follower_hears_what_they_may_see(world: World) {

@@ -5,14 +5,17 @@ use secrecy::ExposeSecret;
 use undoo_control::{BackupQuery, Control, PartLink, Sealer, Settings, StorageChange};
 use undoo_core::{
     link::Member,
-    platform::{BackupStatus, BackupType, TaskStatus},
+    platform::{BackupStatus, BackupType, StepEvent, TaskKind, TaskStatus},
 };
+use undoo_store::tasks;
 
-use crate::world::{FIRST, World, on_both};
+use crate::world::{FIRST, LEASE, World, on_both};
 
 on_both!(
     a_backup_is_listed_handed_out_and_deleted,
     a_bogus_backup_is_found_out_when_it_is_read,
+    a_backup_that_is_being_read_is_not_read_twice,
+    a_deletion_that_is_called_off_says_what_is_gone_and_what_is_not,
     secrets_move_to_a_new_key_and_the_old_one_is_not_needed,
     a_storage_stays_as_long_as_backups_lie_in_it,
 );
@@ -78,6 +81,50 @@ async fn a_bogus_backup_is_found_out_when_it_is_read(world: World) {
     let task = world.task_over(task.id).await;
     worker.stop().await;
     assert_eq!(task.status, TaskStatus::Failed, "eight bytes are no backup");
+}
+
+async fn a_backup_that_is_being_read_is_not_read_twice(world: World) {
+    let (control, admin) = (&world.control, &world.admin);
+    let (one, other) = (world.backed_up().await, world.backed_up().await);
+    let many = (0..5).map(|_| control.backup_verify(admin, one.id, None));
+    futures_util::future::try_join_all(many).await.unwrap();
+    control.backup_verify(admin, other.id, None).await.unwrap();
+    let queued = Some(TaskStatus::Queued);
+    let tasks = control.task_list(admin, world.organisation, None, None, queued, FIRST).await.unwrap();
+    assert_eq!(tasks.total, 2, "one for each backup");
+    let worker = world.worker();
+    for task in tasks.items {
+        world.task_over(task.id).await;
+    }
+    worker.stop().await;
+    control.backup_verify(admin, one.id, None).await.unwrap();
+    let tasks = control.task_list(admin, world.organisation, None, None, queued, FIRST).await.unwrap();
+    assert_eq!(tasks.total, 1, "what is over can be asked for again");
+}
+
+async fn a_deletion_that_is_called_off_says_what_is_gone_and_what_is_not(world: World) {
+    let (control, admin) = (&world.control, &world.admin);
+    for (is_gone, expected) in [(true, BackupStatus::Deleted), (false, BackupStatus::Completed)] {
+        let backup = world.backed_up().await;
+        let task = control.backup_delete(admin, backup.id).await.unwrap().task_id.unwrap();
+        // A worker that dies in the middle of it.
+        let dying = tasks::Worker { name: "dying".into(), kinds: vec![TaskKind::DeleteBackup], lease: LEASE };
+        let store = control.store();
+        let (_, lease) = tasks::claim(store, &dying, jiff::Timestamp::now()).await.unwrap().unwrap();
+        let tx = store.begin_held(&lease).await.unwrap();
+        tasks::log_append(&tx, &lease, "remove", StepEvent::DoStarted, &serde_json::Value::Null)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        if is_gone {
+            std::fs::remove_file(world.folder.path().join("backups").join(backup.key.unwrap())).unwrap();
+        }
+        control.task_cancel(admin, task).await.unwrap();
+        let worker = world.worker();
+        assert_eq!(world.task_over(task).await.status, TaskStatus::Cancelled);
+        worker.stop().await;
+        assert_eq!(world.backup(backup.id).await.status, expected);
+    }
 }
 
 async fn secrets_move_to_a_new_key_and_the_old_one_is_not_needed(world: World) {

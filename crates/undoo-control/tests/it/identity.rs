@@ -19,11 +19,11 @@ async fn the_platform_is_set_up_once(world: World) {
     let setup = Setup {
         email: "eve@example.com".into(),
         name: "Eve".into(),
-        password: "correct horse".into(),
+        password: "short".into(),
         organisation_name: "Evil".into(),
     };
     let refused = world.control.setup(&"undoo_guess".into(), setup).await.unwrap_err();
-    assert_eq!(refused.code, "link_invalid");
+    assert_eq!(refused.code, "link_invalid", "before anything else is looked at");
     let servers = world.control.server_list(&world.admin, world.organisation, FIRST).await.unwrap();
     let storages = world.control.storage_list(&world.admin, world.organisation, FIRST).await.unwrap();
     assert_eq!((servers.total, storages.total), (1, 1));
@@ -53,7 +53,7 @@ async fn an_invitation_works_once(world: World) {
         organisation_id: world.organisation,
         role: OrgRole::Member,
     };
-    let (_, invitation) = world.control.user_create(&world.admin, new.clone()).await.unwrap();
+    let invitation = world.control.user_create(&world.admin, new.clone()).await.unwrap().token;
     let weak = world.control.invitation_accept(&invitation, "short".into()).await.unwrap_err();
     assert_eq!(weak.code, "password_weak");
     world.control.invitation_accept(&invitation, "correct horse".into()).await.unwrap();
@@ -77,9 +77,15 @@ async fn a_token_does_what_it_is_for_until_it_is_revoked(world: World) {
     assert_eq!(denied.code, "missing_permission");
     let more = NewToken { name: "more".into(), organisation_id: None, scopes: None, expires_in_days: None };
     assert_eq!(world.control.token_create(&program, more).await.unwrap_err().code, "session_needed");
-    world.control.token_revoke(&world.admin, token.id).await.unwrap();
+    let admins =
+        NewToken { name: "admin's".into(), organisation_id: None, scopes: None, expires_in_days: None };
+    let (other, _) = world.control.token_create(&world.admin, admins).await.unwrap();
+    assert_eq!(world.control.token_list(&program, FIRST).await.unwrap().items[0].id, token.id);
+    assert_eq!(world.control.token_list(&program, FIRST).await.unwrap().total, 1, "of itself alone");
+    assert_eq!(world.control.token_revoke(&program, other.id).await.unwrap_err().code, "session_needed");
+    world.control.token_revoke(&program, token.id).await.unwrap();
     assert_eq!(come_in().await.unwrap_err().code, "not_signed_in");
-    assert_eq!(world.control.token_list(&world.admin, FIRST).await.unwrap().total, 1);
+    assert_eq!(world.control.token_list(&world.admin, FIRST).await.unwrap().total, 2);
 }
 
 async fn the_last_owner_stays(world: World) {

@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod accounts;
 mod authorisation;
 mod backups;
+mod environments;
 mod fake_plane;
 mod identity;
 mod kept_pairs;
 mod kills;
 mod restores;
+mod storages;
 mod world;

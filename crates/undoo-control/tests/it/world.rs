@@ -9,17 +9,18 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use undoo_control::{
-    Adopt, Caller, Control, NewBackup, NewUser, RestoreWish, Sealer, Settings, Setup,
+    Adopt, Caller, Control, NewBackup, NewToken, NewUser, RestoreWish, Sealer, Settings, Setup,
     work::{Worker, WorkerSettings},
 };
 use undoo_core::{
     BackupId, EnvironmentId, OrganisationId, ProjectId, RestoreId, TaskId,
     platform::{
-        Backup, BackupStatus, Environment, EnvironmentType, OrgRole, ProjectRole, RestorePoint, Task, User,
+        Backup, BackupStatus, Environment, EnvironmentType, OrgRole, Permission, ProjectRole, RestorePoint,
+        Task, User,
     },
 };
 use undoo_store::{Page, Store, backups, people, restore_points, tasks};
@@ -135,8 +136,20 @@ impl World {
     pub async fn member(&self, email: &str, role: OrgRole) -> (SecretString, User) {
         let new =
             NewUser { email: email.into(), name: email.into(), organisation_id: self.organisation, role };
-        let (_, invitation) = self.control.user_create(&self.admin, new).await.unwrap();
-        self.control.invitation_accept(&invitation, "correct horse".into()).await.unwrap()
+        let invited = self.control.user_create(&self.admin, new).await.unwrap();
+        self.control.invitation_accept(&invited.token, "correct horse".into()).await.unwrap()
+    }
+
+    /// Whoever has a token of the admin's with these scopes.
+    pub async fn program(&self, scopes: &[Permission]) -> Caller {
+        let new = NewToken {
+            name: "program".into(),
+            organisation_id: None,
+            scopes: Some(scopes.to_vec()),
+            expires_in_days: None,
+        };
+        let (_, secret) = self.control.token_create(&self.admin, new).await.unwrap();
+        self.control.caller_of_token(secret.expose_secret(), "request").await.unwrap()
     }
 
     /// A worker, which dies when it is dropped.
@@ -231,7 +244,6 @@ impl World {
 }
 
 pub async fn caller(control: &Control, session: &SecretString) -> Caller {
-    use secrecy::ExposeSecret;
     control.caller_of_session(session.expose_secret(), "request").await.unwrap()
 }
 

@@ -190,6 +190,16 @@ impl Grants {
         self.portal_admin && self.bound_to.is_none()
     }
 
+    /// Whether a permission is not among those that the token that was shown leaves out.
+    pub fn in_scope(&self, permission: Permission) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&permission))
+    }
+
+    /// Whether the token that was shown was made for this permission by name.
+    pub fn is_named(&self, permission: Permission) -> bool {
+        self.only.as_ref().is_some_and(|only| only.contains(&permission))
+    }
+
     /// Organisations that the caller belongs to; `None` for all there are.
     pub fn organisations(&self) -> Option<Vec<OrganisationId>> {
         match self.bound_to {
@@ -230,8 +240,7 @@ impl Grants {
                 self.role_on(organisation, project).is_some_and(|role| role.has_on(permission, kind))
             }
         };
-        let in_scope = self.only.as_ref().is_none_or(|only| only.contains(&permission));
-        if granted && in_scope { Decision::Granted } else { Decision::Denied(permission) }
+        if granted && self.in_scope(permission) { Decision::Granted } else { Decision::Denied(permission) }
     }
 
     fn knows(&self, organisation: OrganisationId) -> bool {

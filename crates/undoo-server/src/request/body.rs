@@ -1,7 +1,7 @@
 //! Bodies: JSON whatever the content type says, as `curl -d` says something else, and no body is `{}`.
 //!
 //! That JSON in a form's content type is taken opens no door to other sites' forms: a request that is
-//! signed in by cookie has to prove its origin (`caller.rs`).
+//! signed in by cookie has to prove its origin, and so does one that signs in (`caller.rs`).
 
 use axum::{
     body::Bytes,

@@ -74,6 +74,47 @@ impl Shown {
     }
 }
 
+/// A request that opens a session without showing one. Another site could make a browser send it, too, and so
+/// sign its visitor in as somebody else: it has to be sent in a way that a form cannot, and not to come from
+/// elsewhere as far as the browser says.
+pub struct OwnPage;
+
+impl<S> FromRequestParts<S> for OwnPage
+where
+    S: Send + Sync,
+    App: FromRef<S>,
+{
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let app = App::from_ref(state);
+        match opens_session(&parts.headers, app.settings.public_url.as_deref()) {
+            true => Ok(Self),
+            false => Err(undoo_core::Problem::new(
+                undoo_core::problem::Kind::Denied,
+                "cross_site",
+                "the request may be a form of another site",
+                "Send it as application/json, from a page of this server or from none.",
+            )
+            .into()),
+        }
+    }
+}
+
+fn opens_session(headers: &HeaderMap, public_url: Option<&str>) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if !matches!(text("sec-fetch-site"), None | Some("same-origin" | "none")) {
+        return false;
+    }
+    let own_header = headers.contains_key(OWN_HEADER);
+    let media_type = text("content-type").and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    let is_json = media_type.trim().eq_ignore_ascii_case("application/json");
+    let origin = text("origin");
+    let from_here =
+        own_header || origin.is_none_or(|origin| Some(origin) == public_url || from_here(headers));
+    (is_json || own_header) && from_here
+}
+
 /// The session that a request shows.
 pub fn session(headers: &HeaderMap) -> Option<SecretString> {
     let jar = CookieJar::from_headers(headers);
@@ -150,6 +191,29 @@ mod tests {
         assert_eq!(shown("POST", &[cookie, host, ("origin", "null")]).unwrap_err(), 403);
         assert!(shown("POST", &[cookie, host, ("origin", "https://undo.example:8443")]).is_ok());
         assert!(shown("POST", &[cookie, host, ("x-requested-with", "portal")]).is_ok());
+    }
+
+    #[test]
+    fn a_session_is_not_opened_by_a_form_of_another_site() {
+        let opens = |headers: &[(&str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in [("host", "10.0.0.1:8400")].iter().chain(headers) {
+                let name: axum::http::HeaderName = name.parse().unwrap();
+                map.insert(name, value.parse().unwrap());
+            }
+            opens_session(&map, Some("https://undo.example"))
+        };
+        let json = ("content-type", "application/json; charset=utf-8");
+        assert!(opens(&[json]));
+        assert!(opens(&[("x-requested-with", "undoo")]));
+        assert!(!opens(&[]));
+        assert!(!opens(&[("content-type", "text/plain")]));
+        assert!(!opens(&[("content-type", "application/x-www-form-urlencoded")]));
+        assert!(opens(&[json, ("sec-fetch-site", "same-origin"), ("origin", "https://undo.example")]));
+        assert!(opens(&[json, ("origin", "http://10.0.0.1:8400")]));
+        assert!(!opens(&[json, ("origin", "https://evil.example")]));
+        assert!(!opens(&[json, ("sec-fetch-site", "cross-site")]));
+        assert!(!opens(&[json, ("sec-fetch-site", "same-site"), ("x-requested-with", "undoo")]));
     }
 
     #[test]

@@ -8,10 +8,9 @@ use axum::{
 };
 use secrecy::SecretString;
 use undoo_api::identity::{
-    CreateUserRequest, CreateUserResponse, InvitationRequest, LoginRequest, MeResponse, PasswordRequest,
-    SetupRequest, UserResponse,
+    InvitationRequest, LoginRequest, MeResponse, PasswordRequest, SetupRequest, UserResponse,
 };
-use undoo_control::{NewUser, Setup};
+use undoo_control::Setup;
 use undoo_core::platform::User;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -20,7 +19,7 @@ use crate::{
     failure::Result,
     request::{
         body::Sent,
-        caller::{self, By},
+        caller::{self, By, OwnPage},
     },
 };
 
@@ -32,7 +31,6 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(auth_me))
         .routes(routes!(auth_password))
         .routes(routes!(auth_invitation_accept))
-        .routes(routes!(user_create))
 }
 
 /// Sets a new platform up: its first admin, organisation, project, server and storage.
@@ -43,7 +41,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     responses((status = 201, description = "Set up, and signed in by cookie.", body = UserResponse)),
     extensions(("x-permission" = json!("public")))
 )]
-async fn auth_setup(State(app): State<App>, Sent { body, .. }: Sent<SetupRequest>) -> Result<Response> {
+async fn auth_setup(
+    State(app): State<App>,
+    _: OwnPage,
+    Sent { body, .. }: Sent<SetupRequest>,
+) -> Result<Response> {
     let setup = Setup {
         email: body.email,
         name: body.name,
@@ -60,7 +62,11 @@ async fn auth_setup(State(app): State<App>, Sent { body, .. }: Sent<SetupRequest
     responses((status = 200, description = "Signed in by cookie.", body = UserResponse)),
     extensions(("x-permission" = json!("public")))
 )]
-async fn auth_login(State(app): State<App>, Sent { body, .. }: Sent<LoginRequest>) -> Result<Response> {
+async fn auth_login(
+    State(app): State<App>,
+    _: OwnPage,
+    Sent { body, .. }: Sent<LoginRequest>,
+) -> Result<Response> {
     let (session, user) = app.control.sign_in(&body.email, body.password.into_inner()).await?;
     Ok(signed_in(&app, StatusCode::OK, &session, user))
 }
@@ -106,7 +112,9 @@ async fn auth_password(
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
-/// Accepts an invitation with a password of one's own. The answer signs in.
+/// Uses a link up: accepts an invitation, or chooses a password anew. The answer signs in.
+///
+/// Who has an account already accepts an invitation with the password of that account.
 #[utoipa::path(
     post, path = "/api/v1/auth/invitations/accept", tag = "auth", request_body = InvitationRequest,
     responses((status = 200, description = "Accepted, and signed in by cookie.", body = UserResponse)),
@@ -114,35 +122,12 @@ async fn auth_password(
 )]
 async fn auth_invitation_accept(
     State(app): State<App>,
+    _: OwnPage,
     Sent { body, .. }: Sent<InvitationRequest>,
 ) -> Result<Response> {
     let (token, password) = (body.token.into_inner(), body.password.into_inner());
     let (session, user) = app.control.invitation_accept(&token, password).await?;
     Ok(signed_in(&app, StatusCode::OK, &session, user))
-}
-
-/// Invites somebody into an organisation.
-///
-/// The answer has the token of the invitation, which is shown this once.
-#[utoipa::path(
-    post, path = "/api/v1/users", tag = "organizations", request_body = CreateUserRequest,
-    responses((status = 201, description = "Invited.", body = CreateUserResponse)),
-    extensions(("x-permission" = json!("org.members.manage")), ("x-scope" = json!("organization")))
-)]
-async fn user_create(
-    State(app): State<App>,
-    By(caller): By,
-    Sent { body, .. }: Sent<CreateUserRequest>,
-) -> Result<(StatusCode, Json<CreateUserResponse>)> {
-    let new = NewUser {
-        email: body.email,
-        name: body.name,
-        organisation_id: body.organization_id,
-        role: body.role,
-    };
-    let (user, invitation) = app.control.user_create(&caller, new).await?;
-    let answer = CreateUserResponse { user: user.into(), invitation: invitation.into() };
-    Ok((StatusCode::CREATED, Json(answer)))
 }
 
 fn signed_in(app: &App, status: StatusCode, session: &SecretString, user: User) -> Response {

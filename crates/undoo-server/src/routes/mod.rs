@@ -10,6 +10,7 @@ mod servers;
 mod storages;
 mod tasks;
 mod tokens;
+mod users;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -20,6 +21,7 @@ pub fn all() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(document::opening())
         .merge(auth::routes())
         .merge(tokens::routes())
+        .merge(users::routes())
         .merge(organizations::routes())
         .merge(environments::routes())
         .merge(servers::routes())

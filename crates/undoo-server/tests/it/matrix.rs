@@ -209,8 +209,12 @@ fn request(operation: &Operation, place: &Place, session: Option<&str>) -> Reque
         request = request.header("cookie", format!("undoo_session={session}"));
         request = request.header("x-requested-with", "test");
     }
-    let body =
-        if operation.has_body { Body::from(body(&operation.id, place).to_string()) } else { Body::empty() };
+    let body = if operation.has_body {
+        request = request.header("content-type", "application/json");
+        Body::from(body(&operation.id, place).to_string())
+    } else {
+        Body::empty()
+    };
     request.body(body).unwrap()
 }
 
@@ -246,6 +250,7 @@ fn body(operation: &str, place: &Place) -> Value {
             json!({ "email": format!("{}@example.org", place.project.id.short()), "name": "Maria",
             "organization_id": place.organisation.id, "role": "member" })
         }
+        "user_update" => json!({ "disabled": true }),
         "token_create" => json!({ "name": "nightly" }),
         "organization_create" | "organization_rename" | "project_create" | "project_rename" => {
             json!({ "name": format!("New {}", place.project.id) })

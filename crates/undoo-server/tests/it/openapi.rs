@@ -138,9 +138,11 @@ async fn the_reference_is_served_whole_by_this_server_and_by_nobody_else() {
 }
 
 #[test]
-fn the_script_of_the_reference_is_a_script() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/reference/page.js");
-    if let Ok(output) = Command::new("node").args(["--check", script]).output() {
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+fn the_scripts_of_the_pages_are_scripts() {
+    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    for script in ["reference/page.js", "welcome/page.js"].map(|name| format!("{sources}/{name}")) {
+        if let Ok(output) = Command::new("node").args(["--check", &script]).output() {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 }

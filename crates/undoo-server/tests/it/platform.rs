@@ -77,6 +77,7 @@ impl Platform {
         let settings = Settings {
             local_storage: folder.path().join("backups"),
             cancel_wait: Duration::from_millis(10),
+            storage_hosts: vec!["127.0.0.1".into()],
             ..Settings::default()
         };
         let control = Control::new(store.clone(), Arc::new(Elsewhere), Sealer::new(&[7; 32], &[]), settings);
@@ -99,7 +100,10 @@ impl Platform {
     pub async fn ask(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Answered {
         let request = Request::builder().method(method).uri(path);
         let request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let (request, body) = match body {
+            Some(body) => (request.header(header::CONTENT_TYPE, "application/json"), body.to_string().into()),
+            None => (request, Body::empty()),
+        };
         self.send(request.body(body).unwrap()).await
     }
 

@@ -15,6 +15,7 @@ const PASSWORD: &str = "correct horse battery staple";
 async fn by_cookie(platform: &Platform, method: Method, path: &str, session: &str, body: Value) -> Answered {
     let request = Request::builder().method(method).uri(path).header("x-requested-with", "portal");
     let request = request.header(header::COOKIE, format!("undoo_session={session}"));
+    let request = request.header(header::HOST, "undo.example");
     platform.send(request.body(Body::from(body.to_string())).unwrap()).await
 }
 
@@ -59,11 +60,16 @@ async fn a_platform_is_set_up_once_and_its_admin_signs_in_and_out() {
 async fn an_invitation_is_accepted_once_with_a_password_of_ones_own() {
     let platform = Platform::on_sqlite().await;
     let place = platform.place(EnvironmentType::Staging).await;
-    let token = platform.token_of(Role::OrgOwner, &place).await;
+    let owner = platform.with_role(Role::OrgOwner, &place).await;
+    let own = platform.session(&owner).await;
     let new = json!({ "email": "maria@example.com", "name": "Maria", "organization_id": place.organisation.id,
         "role": "member" });
-    let invited = platform.post("/api/v1/users", &token, new).await;
+    let token = platform.token(&owner, None).await;
+    assert_eq!(platform.post("/api/v1/users", &token, new.clone()).await.code(), "scope_needed");
+    let invited = by_cookie(&platform, Method::POST, "/api/v1/users", &own, new).await;
     assert_eq!(invited.status, StatusCode::CREATED, "{}", invited.json());
+    let (secret, url) = (&invited.json()["invitation"], &invited.json()["url"]);
+    assert_eq!(*url, format!("http://undo.example/setup#invitation={}", secret.as_str().unwrap()));
     let accept = json!({ "token": invited.json()["invitation"], "password": PASSWORD });
     let accepted = platform.post("/api/v1/auth/invitations/accept", "", accept.clone()).await;
     assert_eq!(accepted.status, StatusCode::OK, "{}", accepted.json());
@@ -72,6 +78,80 @@ async fn an_invitation_is_accepted_once_with_a_password_of_ones_own() {
     assert_eq!(me.json()["user"]["email"], "maria@example.com");
     let again = platform.post("/api/v1/auth/invitations/accept", "", accept).await;
     assert_eq!(again.status, StatusCode::FORBIDDEN);
+
+    let path = format!("/api/v1/users/{}", invited.json()["user"]["id"].as_str().unwrap());
+    let link = by_cookie(&platform, Method::POST, &format!("{path}/invitation"), &own, json!({})).await;
+    assert_eq!(link.status, StatusCode::CREATED, "{}", link.json());
+    let anew = json!({ "token": link.json()["invitation"], "password": "another battery staple" });
+    let accepted = platform.post("/api/v1/auth/invitations/accept", "", anew).await;
+    assert_eq!(accepted.status, StatusCode::OK, "{}", accepted.json());
+    let me = by_cookie(&platform, Method::GET, "/api/v1/auth/me", &session, json!({})).await;
+    assert_eq!(me.status, StatusCode::UNAUTHORIZED, "the session of the old password");
+    let disabled = by_cookie(&platform, Method::PATCH, &path, &own, json!({ "disabled": true })).await;
+    assert!(disabled.json()["disabled_at"].is_string(), "{}", disabled.json());
+    let login = json!({ "email": "maria@example.com", "password": "another battery staple" });
+    assert_eq!(platform.post("/api/v1/auth/login", "", login).await.code(), "wrong_login");
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_signs_nobody_in() {
+    let platform = Platform::on_sqlite().await;
+    let bodies = [
+        ("login", json!({ "email": "a@example.com", "password": PASSWORD })),
+        (
+            "setup",
+            json!({ "token": "no", "email": "a@example.com", "name": "A", "password": PASSWORD,
+            "organization_name": "Acme" }),
+        ),
+        ("invitations/accept", json!({ "token": "no", "password": PASSWORD })),
+    ];
+    for (path, body) in bodies {
+        let send = async |headers: &[(&str, &str)]| {
+            let mut request = Request::builder().method(Method::POST).uri(format!("/api/v1/auth/{path}"));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            platform.send(request.body(Body::from(body.to_string())).unwrap()).await.code()
+        };
+        assert_eq!(send(&[("content-type", "text/plain")]).await, "cross_site", "{path}");
+        assert_eq!(send(&[]).await, "cross_site", "{path}");
+        let json = ("content-type", "application/json");
+        assert_eq!(send(&[json, ("sec-fetch-site", "cross-site")]).await, "cross_site", "{path}");
+        assert_ne!(send(&[json]).await, "cross_site", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_a_link_needs_nobody_else_and_asks_what_the_api_asks() {
+    let platform = Platform::on_sqlite().await;
+    let page = platform.get("/setup", "").await;
+    assert_eq!(page.status, StatusCode::OK);
+    let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    let addresses: Vec<_> = page.split('"').filter(|text| text.starts_with('/')).collect();
+    assert_eq!(addresses, ["/setup/page.css", "/setup/page.js", "/api/docs"]);
+    for address in addresses {
+        let part = platform.get(address, "").await;
+        assert_eq!(part.status, StatusCode::OK, "{address}");
+        let text = String::from_utf8(part.body.to_vec()).unwrap();
+        assert!(!text.contains("http:") && !text.contains("https:") && !text.contains("url("), "{address}");
+    }
+    let script = String::from_utf8(platform.get("/setup/page.js", "").await.body.to_vec()).unwrap();
+    let document = serde_json::to_value(undoo_server::openapi()).unwrap();
+    let asked: Vec<_> = script.split('"').filter(|text| text.starts_with("/api/v1/")).collect();
+    assert_eq!(asked, ["/api/v1/auth/setup", "/api/v1/auth/invitations/accept"]);
+    for (path, schema) in asked.into_iter().zip(["SetupRequest", "InvitationRequest"]) {
+        assert!(document["paths"][path]["post"].is_object(), "{path}");
+        for field in document["components"]["schemas"][schema]["required"].as_array().unwrap() {
+            let field = field.as_str().unwrap();
+            let sent = field == "token" || script.contains(&format!("\"{field}\""));
+            assert!(sent && (field == "token" || page.contains(&format!("name=\"{field}\""))), "{field}");
+        }
+    }
+    // What is in the fragment of an address is sent to nobody, so a link leads to this very page.
+    let link = undoo_server::LinkTo::Setup.url("http://undo.example", &"undoo_x".into());
+    assert_eq!(link, "http://undo.example/setup#token=undoo_x");
 }
 
 #[tokio::test]

@@ -371,7 +371,7 @@ impl Storage for S3Storage {
 
 impl S3Access {
     /// Where requests about the bucket go: the bucket in the path, or before the host's name.
-    fn bucket_url(&self) -> Result<Url> {
+    pub(crate) fn bucket_url(&self) -> Result<Url> {
         let wrong = |why: &str| {
             Problem::new(
                 Kind::Invalid,

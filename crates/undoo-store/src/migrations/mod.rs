@@ -4,6 +4,7 @@
 //! one transaction, so that a database has all tables of a version or those of the one before.
 
 mod m0001_platform;
+mod m0002_invitations;
 mod words;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
@@ -17,7 +18,7 @@ struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_platform::Migration)]
+        vec![Box::new(m0001_platform::Migration), Box::new(m0002_invitations::Migration)]
     }
 }
 

@@ -99,6 +99,8 @@ pub(crate) mod link {
         pub purpose: String,
         pub user_id: Option<Uuid>,
         pub expires_at: i64,
+        pub organisation_id: Option<Uuid>,
+        pub role: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

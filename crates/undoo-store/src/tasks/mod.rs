@@ -150,6 +150,18 @@ pub async fn get(on: &impl Connection, id: TaskId) -> Result<Option<Task>> {
     row.map(Task::try_from).transpose()
 }
 
+/// One of this kind that is not over yet, about the same.
+///
+/// # Errors
+/// Those of the database.
+pub async fn active(on: &impl Connection, kind: TaskKind, payload: &Value) -> Result<Option<Task>> {
+    let found = Entity::find()
+        .filter(Expr::cust("status IN ('queued', 'running', 'cancelling')"))
+        .filter(Column::Kind.eq(kind.as_str()))
+        .filter(Column::Payload.eq(json_text(payload)));
+    found.one(on.reads()).await.map_err(failure)?.map(Task::try_from).transpose()
+}
+
 /// Tasks, newest first.
 ///
 /// # Errors

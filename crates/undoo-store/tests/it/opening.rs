@@ -49,23 +49,25 @@ async fn refused(url: &str) -> Problem {
 async fn several_processes_migrate_a_server_at_once() {
     let url = postgres().fresh();
     let mut stores = Vec::new();
+    let mut pending = 0;
     for _ in 0..5 {
         let store = Store::open(&url).await.unwrap();
-        assert_eq!(store.pending_migrations().await.unwrap().len(), 1);
+        pending = store.pending_migrations().await.unwrap().len();
+        assert!(pending > 0);
         stores.push(store);
     }
     let mut processes = tokio::task::JoinSet::new();
     for store in stores {
         processes.spawn(async move { store.migrate().await.unwrap().len() });
     }
-    assert_eq!(processes.join_all().await.iter().sum::<usize>(), 1);
+    assert_eq!(processes.join_all().await.iter().sum::<usize>(), pending);
 }
 
 #[tokio::test]
 async fn a_file_is_for_its_owner_and_outlives_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&sqlite(folder.path())).await.unwrap();
-    assert_eq!(store.pending_migrations().await.unwrap().len(), 1);
+    assert!(!store.pending_migrations().await.unwrap().is_empty());
     store.migrate().await.unwrap();
     people::user_insert(&store, &crate::world::user("ada@example.com"), None).await.unwrap();
     for file in std::fs::read_dir(folder.path()).unwrap() {

@@ -1,11 +1,15 @@
 //! People, what they belong to, and what they sign in with.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use undoo_core::{
     OrganisationId, ProjectId, TokenId, UserId,
     platform::{ApiToken, OrgRole, Permission, ProjectRole, User},
 };
-use undoo_store::{Page, Store, access, people};
+use undoo_store::{
+    Page, Store,
+    access::{self, Link, LinksOf},
+    people,
+};
 
 use crate::world::{World, now, on_both, organisation, project, user};
 
@@ -18,6 +22,7 @@ on_both!(
     a_session_ends,
     a_token_is_read_back_revoked_and_its_use_noted,
     a_link_works_once_for_its_purpose,
+    links_of_somebody_are_voided_by_what_they_are_for,
     of_many_that_use_a_link_one_succeeds,
 );
 
@@ -208,25 +213,54 @@ async fn a_token_is_read_back_revoked_and_its_use_noted(world: World) {
     assert_eq!(listed.items, [all, token]);
 }
 
+fn link(purpose: &str, user_id: Option<UserId>, expires_at: Timestamp) -> Link {
+    Link { purpose: purpose.into(), user_id, joins: None, expires_at }
+}
+
 async fn a_link_works_once_for_its_purpose(world: World) {
     let (store, now) = (&world.store, now());
     let end = now + SignedDuration::from_mins(1);
-    access::link_insert(store, [1; 32], "setup", None, end).await.unwrap();
-    access::link_insert(store, [2; 32], "invitation", Some(world.user.id), end).await.unwrap();
+    let (setup, invitation) = (link("setup", None, end), link("invitation", Some(world.user.id), end));
+    access::link_insert(store, [1; 32], &setup).await.unwrap();
+    access::link_insert(store, [2; 32], &invitation).await.unwrap();
     assert_eq!(access::link_take(store, [1; 32], "invitation", now).await.unwrap(), None);
     assert_eq!(access::link_take(store, [1; 32], "setup", end).await.unwrap(), None);
-    assert_eq!(access::link_take(store, [1; 32], "setup", now).await.unwrap(), Some(None));
+    assert_eq!(access::link(store, [1; 32], "setup", now).await.unwrap(), Some(setup.clone()));
+    assert_eq!(access::link_take(store, [1; 32], "setup", now).await.unwrap(), Some(setup.clone()));
     assert_eq!(access::link_take(store, [1; 32], "setup", now).await.unwrap(), None);
-    let invited = access::link_take(store, [2; 32], "invitation", now).await.unwrap();
-    assert_eq!(invited, Some(Some(world.user.id)));
-    access::link_insert(store, [3; 32], "setup", None, end).await.unwrap();
+    assert_eq!(access::link(store, [1; 32], "setup", now).await.unwrap(), None);
+    assert_eq!(access::link_take(store, [2; 32], "invitation", now).await.unwrap(), Some(invitation));
+    access::link_insert(store, [3; 32], &setup).await.unwrap();
     access::links_delete_for(store, "setup").await.unwrap();
     assert_eq!(access::link_take(store, [3; 32], "setup", now).await.unwrap(), None);
 }
 
+async fn links_of_somebody_are_voided_by_what_they_are_for(world: World) {
+    let (store, user, end) = (&world.store, world.user.id, now() + SignedDuration::from_mins(1));
+    let joins =
+        Link { joins: Some((world.organisation.id, OrgRole::Admin)), ..link("invitation", Some(user), end) };
+    let left = async || {
+        let of = async |hash| access::link(store, [hash; 32], "invitation", now()).await.unwrap();
+        [of(1).await.is_some(), of(2).await == Some(joins.clone())]
+    };
+    let made = async || {
+        access::links_delete_of(store, user, LinksOf::Any).await.unwrap();
+        access::link_insert(store, [1; 32], &link("invitation", Some(user), end)).await.unwrap();
+        access::link_insert(store, [2; 32], &joins).await.unwrap();
+    };
+    made().await;
+    access::links_delete_of(store, user, LinksOf::Account).await.unwrap();
+    assert_eq!(left().await, [false, true]);
+    made().await;
+    access::links_delete_of(store, user, LinksOf::Joining(world.organisation.id)).await.unwrap();
+    assert_eq!(left().await, [true, false]);
+    access::links_delete_of(store, user, LinksOf::Any).await.unwrap();
+    assert_eq!(left().await, [false, false]);
+}
+
 async fn of_many_that_use_a_link_one_succeeds(world: World) {
     let end = now() + SignedDuration::from_mins(1);
-    access::link_insert(&world.store, [1; 32], "setup", None, end).await.unwrap();
+    access::link_insert(&world.store, [1; 32], &link("setup", None, end)).await.unwrap();
     let mut users = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let store = world.store.clone();

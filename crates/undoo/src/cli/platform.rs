@@ -23,6 +23,8 @@ pub enum PlatformCommand {
     Openapi,
     /// Look after the keys that the platform's secrets are sealed with.
     Keys(Keys),
+    /// Let people in again, by the platform's database.
+    Users(Users),
 }
 
 const SETTINGS: &str = "\
@@ -48,6 +50,8 @@ Settings:
   session_hours       how long somebody stays signed in                12
   link_hours          how long a one-time link holds                   72
   event_days          how long events are kept                         30
+  storage_hosts       servers, separated by commas, that storages may be on although they are this machine
+                      (loopback) or have no address of their own (link-local); portal admins may use any
   log                 what is logged, as RUST_LOG has it               info
   log_format          text or json                                     text
 
@@ -55,7 +59,7 @@ Settings:
   given itself, as UNDOO_SECRET_KEY. `serve` on SQLite makes one at its first start. Whoever has the database
   and the keys has every secret in it: keep a copy of them, and not beside the database's.";
 
-/// What `serve`, `worker`, `migrate` and `keys` share.
+/// What `serve`, `worker`, `migrate`, `keys` and `users` share.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SettingsArgs {
     /// File with settings (TOML).
@@ -128,4 +132,29 @@ pub enum KeysCommand {
     /// run this.
     #[command(after_long_help = SETTINGS)]
     Rotate(SettingsArgs),
+}
+
+/// `undoo users`
+#[derive(Debug, Args)]
+pub struct Users {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: UsersCommand,
+}
+
+/// The commands about accounts.
+#[derive(Debug, Subcommand)]
+pub enum UsersCommand {
+    /// Print a one-time link with which somebody chooses a new password: for the last admin who lost theirs.
+    ///
+    /// It works on the platform's database, so it is for who runs the platform. On SQLite stop `undoo serve`
+    /// first, and start it again to use the link. Their password of now holds until the link is used.
+    #[command(after_long_help = SETTINGS)]
+    Reset {
+        /// Their address.
+        email: String,
+        /// What is set.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
 }

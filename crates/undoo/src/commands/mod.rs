@@ -11,7 +11,7 @@ mod storage;
 mod undo;
 mod verify;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::CommandFactory;
 use undoo_core::{Kind, Problem, Result};
@@ -21,6 +21,7 @@ use crate::{
     cli::{Cli, Command, KeyArgs},
     docker,
     interrupt::interrupted,
+    output::print,
     remote,
     ui::{self, Ui},
 };
@@ -61,7 +62,7 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "undoo", &mut script);
-    std::io::stdout().lock().write_all(&script).map_err(|error| unwritable(error).into())
+    Ok(print(&String::from_utf8_lossy(&script))?)
 }
 
 /// A backup by its address, with the credentials of this process's environment and the keys that were given.
@@ -81,13 +82,11 @@ impl KeyArgs {
 
 /// Prints a JSON document on standard output.
 pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    let written = serde_json::to_writer_pretty(&mut out, document).map_err(std::io::Error::from);
-    written.and_then(|()| writeln!(out)).map_err(|error| unwritable(error).into())
-}
-
-fn unwritable(error: std::io::Error) -> Problem {
-    Problem::new(Kind::Unavailable, "output", "standard output cannot be written to", "").caused_by(error)
+    let text = serde_json::to_string_pretty(document).map_err(|error| {
+        Problem::new(Kind::Internal, "answer", "an answer could not be written", "please report this")
+            .caused_by(error)
+    })?;
+    Ok(print(&(text + "\n"))?)
 }
 
 /// Makes sure that there is someone to ask, before hours of work end in a question to nobody.

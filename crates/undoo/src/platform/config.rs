@@ -17,7 +17,7 @@ use undoo_core::{Kind, Problem, Result};
 use crate::cli::{Serve, SettingsArgs, Worker};
 
 /// What the file may hold.
-const IN_FILE: [&str; 20] = [
+const IN_FILE: [&str; 21] = [
     "listen",
     "public_url",
     "data_dir",
@@ -36,6 +36,7 @@ const IN_FILE: [&str; 20] = [
     "session_hours",
     "link_hours",
     "event_days",
+    "storage_hosts",
     "log",
     "log_format",
 ];
@@ -77,6 +78,8 @@ pub struct Config {
     pub link_hours: u32,
     /// How long events are kept, in days.
     pub event_days: u32,
+    /// Servers that everybody may have a storage on, although they lead back to this machine.
+    pub storage_hosts: Vec<String>,
     /// What is logged.
     pub log: String,
     /// How.
@@ -239,6 +242,11 @@ impl Config {
         Self::read(arguments, Vec::new(), &variable)
     }
 
+    /// Where people reach it, when it listens there.
+    pub fn url(&self, address: SocketAddr) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("http://{address}"))
+    }
+
     fn read(
         arguments: &SettingsArgs,
         mut flags: Vec<(&'static str, Option<String>)>,
@@ -291,6 +299,9 @@ impl Sources<'_> {
             session_hours: self.number("session_hours", 12, (1, 24 * 365))?,
             link_hours: self.number("link_hours", 72, (1, 24 * 365))?,
             event_days: self.number("event_days", 30, (1, 3650))?,
+            storage_hosts: self
+                .read("storage_hosts", "names or addresses without ports, separated by commas", hosts)?
+                .unwrap_or_default(),
             log: self
                 .read("log", "a filter such as info, or undoo=debug,info", |text| {
                     tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
@@ -380,6 +391,14 @@ fn public_url(text: &str) -> Option<String> {
         && url.fragment().is_none()
         && url.username().is_empty();
     plain.then(|| url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn hosts(text: &str) -> Option<Vec<String>> {
+    let hosts = text.split(',').map(str::trim).filter(|host| !host.is_empty());
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    // An address of version 6 has colons, a name with a port has one.
+    let is_host = |host: &str| host.chars().all(plain) && host.matches(':').count() != 1;
+    hosts.map(|host| is_host(host).then(|| host.trim_matches(['[', ']']).to_owned())).collect()
 }
 
 /// Tells this process from others, also of the same machine.

@@ -7,9 +7,10 @@ mod keys;
 mod logs;
 mod rotate;
 mod serve;
+mod users;
 mod worker;
 
-use std::{fs::DirBuilder, io::Write as _, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
 use secrecy::ExposeSecret as _;
 use undoo_control::{Control, Sealer, Settings};
@@ -18,7 +19,8 @@ use undoo_engine::order::Failure;
 use undoo_store::Store;
 
 use crate::{
-    cli::{KeysCommand, PlatformCommand, SettingsArgs},
+    cli::{KeysCommand, PlatformCommand, SettingsArgs, UsersCommand},
+    output::print,
     plane::DockerPlane,
     work::restore,
 };
@@ -38,6 +40,11 @@ pub async fn run(command: PlatformCommand) -> Result<(), Failure> {
         PlatformCommand::Openapi => print(&(openapi()? + "\n"))?,
         PlatformCommand::Keys(keys) => match keys.command {
             KeysCommand::Rotate(arguments) => rotate::run(&started(Config::of(&arguments)?)).await?,
+        },
+        PlatformCommand::Users(users) => match users.command {
+            UsersCommand::Reset { email, settings } => {
+                users::reset(&started(Config::of(&settings)?), &email).await?;
+            }
         },
     }
     Ok(())
@@ -90,6 +97,7 @@ fn control(config: &Config, store: Store, sealer: Sealer) -> Control {
         restore_jobs,
         restore_maintenance_mib,
         event_days: config.event_days,
+        storage_hosts: config.storage_hosts.clone(),
         ..Settings::default()
     };
     Control::new(store, Arc::new(DockerPlane::default()), sealer, settings)
@@ -115,12 +123,5 @@ fn openapi() -> Result<String> {
     undoo_server::openapi().to_pretty_json().map_err(|error| {
         Problem::new(Kind::Internal, "openapi", "the document could not be written", "please report this")
             .caused_by(error)
-    })
-}
-
-/// Text on standard output.
-fn print(text: &str) -> Result<()> {
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| {
-        Problem::new(Kind::Unavailable, "output", "standard output cannot be written to", "").caused_by(error)
     })
 }

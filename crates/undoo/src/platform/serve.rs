@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use undoo_control::Control;
 use undoo_core::Result;
-use undoo_server::Settings;
+use undoo_server::{LinkTo, Settings};
 
 use super::{config::Config, control, keys, print, store, worker};
 
@@ -21,7 +21,7 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     let listener = worker::listen(config.listen).await?;
     // Where any port is asked for, the one that was found.
     let address = listener.local_addr().unwrap_or(config.listen);
-    let url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let url = config.url(address);
     first_start(config, &control, &url).await?;
     tracing::info!(%address, url, worker = config.worker, "serving");
 
@@ -46,10 +46,10 @@ pub(super) async fn run(config: &Config) -> Result<()> {
 /// While nobody can sign in, the way in is printed. It is no part of the log, which others may read.
 async fn first_start(config: &Config, control: &Control, url: &str) -> Result<()> {
     let Some(token) = control.first_start().await? else { return Ok(()) };
-    let token = token.expose_secret();
+    let (page, token) = (LinkTo::Setup.url(url, &token), token.expose_secret());
     print(&format!(
         "This platform has no user yet. Its first one, within {} hours and once, comes in by\n\n    \
-         {url}/setup?token={token}\n\n\
+         {page}\n\n\
          or without a browser by\n\n    \
          curl {url}/api/v1/auth/setup --json '{{\"token\": \"{token}\", \"email\": \"\", \"name\": \"\", \
          \"password\": \"\", \"organization_name\": \"\"}}'\n\n",

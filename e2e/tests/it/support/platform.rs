@@ -46,8 +46,8 @@ impl Platform {
         let settings: Vec<_> = settings.collect();
         let listen = free_address();
         let process = serve(undoo, folder.path(), &listen, &settings, &[]);
-        let link = process.line("/setup?token=");
-        let (base, link_token) = link.trim().split_once("/setup?token=").unwrap();
+        let link = process.line("/setup#token=");
+        let (base, link_token) = link.trim().split_once("/setup#token=").unwrap();
         assert_eq!(base, format!("http://{listen}"));
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();
         let mut platform =
