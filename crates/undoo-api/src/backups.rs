@@ -46,7 +46,7 @@ pub struct BackupResponse {
     pub filestore_size_bytes: Option<i64>,
     /// Whether it was read back from its storage and is what was written.
     pub is_verified: bool,
-    /// What the environment was when it was made: versions, modules and names.
+    /// What the environment was when it was made: versions, modules and names. `null` in lists.
     #[schema(value_type = Option<Object>)]
     pub environment_snapshot: Option<Value>,
     /// Why it could not be made.

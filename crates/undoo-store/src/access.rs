@@ -4,7 +4,7 @@ use jiff::{Timestamp, ToSpan};
 use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder};
 use undoo_core::{
     OrganisationId, Result, TokenId, UserId,
-    platform::{ApiToken, OrgRole},
+    platform::{ApiToken, OrgRole, User},
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     failure::{changed_meanwhile, failure, misuse},
     page::listed,
     row::{insert, micros, time, word},
-    tables::{link, session, token as tokens},
+    tables::{link, session, token as tokens, user},
 };
 
 /// Adds a session.
@@ -33,10 +33,10 @@ pub async fn session_insert(
 ///
 /// # Errors
 /// Those of the database.
-pub async fn session_user(on: &impl Connection, hash: [u8; 32], now: Timestamp) -> Result<Option<UserId>> {
+pub async fn session_user(on: &impl Connection, hash: [u8; 32], now: Timestamp) -> Result<Option<User>> {
     let live = session::Entity::find_by_id(hash.to_vec()).filter(session::Column::ExpiresAt.gt(micros(now)));
-    let row = live.one(on.reads()).await.map_err(failure)?;
-    Ok(row.map(|row| row.user_id.into()))
+    let row = live.find_also_related(user::Entity).one(on.reads()).await.map_err(failure)?;
+    row.and_then(|(_, user)| user).map(User::try_from).transpose()
 }
 
 /// Ends a session.
@@ -64,13 +64,15 @@ pub async fn token_insert(on: &impl Connection, token: &ApiToken, hash: [u8; 32]
     insert(on.writes(), tokens::Model::new(token, &hash)).await.map_err(failure)
 }
 
-/// The token with this hash, whether it still works or not.
+/// The token with this hash, whether it still works or not, and whose it is.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn token_by_hash(on: &impl Connection, hash: [u8; 32]) -> Result<Option<ApiToken>> {
+pub async fn token_by_hash(on: &impl Connection, hash: [u8; 32]) -> Result<Option<(ApiToken, User)>> {
     let found = tokens::Entity::find().filter(tokens::Column::Hash.eq(hash.to_vec()));
-    found.one(on.reads()).await.map_err(failure)?.map(ApiToken::try_from).transpose()
+    let row = found.find_also_related(user::Entity).one(on.reads()).await.map_err(failure)?;
+    let Some((token, Some(user))) = row else { return Ok(None) };
+    Ok(Some((token.try_into()?, user.try_into()?)))
 }
 
 /// A token.

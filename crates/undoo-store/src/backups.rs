@@ -1,7 +1,8 @@
 //! Backups.
 
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, sea_query::LockType,
+    ColumnTrait, Condition, EntityTrait, IdenStatic, Iterable, QueryFilter, QueryOrder, QuerySelect, Select,
+    sea_query::{Expr, LockType},
 };
 use undoo_core::{
     BackupId, EnvironmentId, OrganisationId, ProjectId, Result, StorageId,
@@ -79,7 +80,7 @@ pub async fn lie_in(on: &impl Connection, storage: StorageId) -> Result<bool> {
     Ok(found.await.map_err(failure)?.is_some())
 }
 
-/// Those of an environment.
+/// Those of an environment, without their snapshots: they are large, and looked at one by one.
 ///
 /// # Errors
 /// Those of the database.
@@ -112,7 +113,13 @@ pub async fn of_organisation(
 }
 
 fn newest_first() -> Select<Entity> {
-    Entity::find().order_by_desc(Column::CreatedAt).order_by_desc(Column::Id)
+    let shown = Column::iter().filter(|column| !matches!(column, Column::EnvironmentSnapshot));
+    Entity::find()
+        .select_only()
+        .columns(shown)
+        .expr_as(Expr::cust("CAST(NULL AS TEXT)"), Column::EnvironmentSnapshot.as_str())
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id)
 }
 
 fn filtered(mut all: Select<Entity>, filter: BackupFilter) -> Select<Entity> {

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use undoo_core::{
     Kind, Problem, Result,
-    platform::{Grants, Membership, Permission, User},
+    platform::{ApiToken, Grants, Membership, Permission, User},
 };
 use undoo_store::{access, people};
 
@@ -80,9 +80,8 @@ impl Control {
     /// `not_signed_in` (`Denied`).
     pub async fn caller_of_session(&self, session: &str, request_id: &str) -> Result<Caller> {
         let hash = Opaque::hash(session);
-        let user = access::session_user(&self.store, hash, self.now()).await?.ok_or_else(not_signed_in)?;
-        let user = people::user(&self.store, user).await?.filter(|user| user.disabled_at.is_none());
-        let user = user.ok_or_else(not_signed_in)?;
+        let user = access::session_user(&self.store, hash, self.now()).await?;
+        let user = user.filter(|user| user.disabled_at.is_none()).ok_or_else(not_signed_in)?;
         let membership = people::membership(&self.store, user.id).await?;
         let grants = Grants::new(user.portal_admin, &membership);
         Ok(Caller { user, grants, request_id: request_id.to_owned(), via: Via::Session })
@@ -95,12 +94,11 @@ impl Control {
     pub async fn caller_of_token(&self, token: &str, request_id: &str) -> Result<Caller> {
         let now = self.now();
         let found = access::token_by_hash(&self.store, Opaque::hash(token)).await?;
-        let valid = |token: &undoo_core::platform::ApiToken| {
-            token.revoked_at.is_none() && token.expires_at.is_none_or(|until| until > now)
+        let valid = |(token, user): &(ApiToken, User)| {
+            let works = token.revoked_at.is_none() && token.expires_at.is_none_or(|until| until > now);
+            works && user.disabled_at.is_none()
         };
-        let token = found.filter(valid).ok_or_else(not_signed_in)?;
-        let user = people::user(&self.store, token.user_id).await?.filter(|user| user.disabled_at.is_none());
-        let user = user.ok_or_else(not_signed_in)?;
+        let (token, user) = found.filter(valid).ok_or_else(not_signed_in)?;
         let membership = people::membership(&self.store, user.id).await?;
         let grants = Grants::new(user.portal_admin, &membership);
         let grants = grants.limited(token.scopes.as_deref(), token.organisation_id);
