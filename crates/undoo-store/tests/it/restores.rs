@@ -71,7 +71,7 @@ async fn backups_are_listed_newest_first_and_counted(world: World) {
             (backup.project_id, backup.environment_id) = (other.id, elsewhere.id);
         }
         backups::insert(&world.store, &backup).await.unwrap();
-        all.insert(0, backup);
+        all.insert(0, Backup { environment_snapshot: None, ..backup });
     }
     let (environment, organisation, others) = (world.environment.id, world.organisation.id, [other.id]);
     let any = BackupFilter::default();
