@@ -1,8 +1,10 @@
 //! Organisations, their projects, and the people in them.
 
 use sea_orm::{
-    ActiveValue, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{LockType, OnConflict},
+    ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait,
+    prelude::Uuid,
+    sea_query::{Expr, LockType, OnConflict, UnionType},
 };
 use undoo_core::{
     OrganisationId, ProjectId, Result, UserId,
@@ -150,28 +152,38 @@ fn email_taken(user: &User) -> undoo_core::Problem {
 /// Those of the database.
 pub async fn membership(on: &impl Connection, user: UserId) -> Result<Membership> {
     use {organisation_member as of_organisation, project_member as of_project};
-    let organisations = of_organisation::Entity::find()
+    let mut both = of_organisation::Entity::find()
+        .select_only()
+        .column(of_organisation::Column::OrganisationId)
+        .column(of_organisation::Column::Role)
+        .expr_as(Expr::cust("NULL"), "project_id")
         .filter(of_organisation::Column::UserId.eq(user.uuid()))
-        .order_by_asc(of_organisation::Column::OrganisationId)
-        .all(on.reads())
-        .await
-        .map_err(failure)?;
-    let projects = of_project::Entity::find()
+        .into_query();
+    let of_projects = of_project::Entity::find()
+        .select_only()
+        .column(of_project::Column::OrganisationId)
+        .column(of_project::Column::Role)
+        .column(of_project::Column::ProjectId)
         .filter(of_project::Column::UserId.eq(user.uuid()))
-        .order_by_asc(of_project::Column::ProjectId)
-        .all(on.reads())
-        .await
-        .map_err(failure)?;
-    Ok(Membership {
-        organisations: organisations
-            .into_iter()
-            .map(|row| Ok((row.organisation_id.into(), word("role", &row.role)?)))
-            .collect::<Result<_>>()?,
-        projects: projects
-            .into_iter()
-            .map(|row| Ok((row.organisation_id.into(), row.project_id.into(), word("role", &row.role)?)))
-            .collect::<Result<_>>()?,
-    })
+        .into_query();
+    // Asked with every request, so at once.
+    both.union(UnionType::All, of_projects);
+    let mut membership = Membership::default();
+    for row in on.reads().query_all(&both).await.map_err(failure)? {
+        let column = |error| failure(sea_orm::DbErr::from(error));
+        let organisation: Uuid = row.try_get("", "organisation_id").map_err(column)?;
+        let project: Option<Uuid> = row.try_get("", "project_id").map_err(column)?;
+        let role: String = row.try_get("", "role").map_err(column)?;
+        match project {
+            None => membership.organisations.push((organisation.into(), word("role", &role)?)),
+            Some(project) => {
+                membership.projects.push((organisation.into(), project.into(), word("role", &role)?))
+            }
+        }
+    }
+    membership.organisations.sort_by_key(|(organisation, _)| *organisation);
+    membership.projects.sort_by_key(|(_, project, _)| *project);
+    Ok(membership)
 }
 
 /// Makes somebody something in an organisation, or nothing at all.
