@@ -98,7 +98,8 @@ class Database:
             words[name] = series.format(count=count)
         text = ROWS.format(**words, restores=sizes[3], snapshot="'" + SNAPSHOT + "'")
         if self.kind == "postgres":
-            self.sql(text + "ANALYZE;")
+            self.sql(text)
+            self.sql("VACUUM ANALYZE")
         else:
             with sqlite3.connect(self.folder / "undoo.db") as connection:
                 connection.executescript("PRAGMA foreign_keys = off; BEGIN;" + text + "COMMIT; PRAGMA optimize;")

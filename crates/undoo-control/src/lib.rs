@@ -36,4 +36,4 @@ pub use reconcile::Reconcilers;
 pub use restores::{NewEnvironment, RestorePlan, RestoreWish, Started};
 pub use secrets::Sealer;
 pub use storages::{NewStorage, Rotated, StorageChange};
-pub use undoo_store::{Hint, Listed, Page};
+pub use undoo_store::{Hint, Listed, MOST_COUNTED, Page};

@@ -10,7 +10,7 @@ use crate::failure::failure;
 
 /// Most entries that are counted: a list that is longer says it has this many. Counting is the one thing
 /// about a page that takes longer the more there is.
-pub const MOST_COUNTED: u64 = 10_000;
+pub const MOST_COUNTED: u64 = 1_000;
 
 /// Most entries of a page.
 pub const LARGEST_PAGE: u64 = 100;

@@ -33,6 +33,8 @@ pub(crate) async fn open(url: &str) -> Result<PgPool> {
             ("statement_timeout", "60s"),
             // All questions are small: compiling one takes longer than answering it.
             ("jit", "off"),
+            // So does planning one anew: what is asked for does not depend on the values.
+            ("plan_cache_mode", "force_generic_plan"),
         ])
         .disable_statement_logging();
     PgPoolOptions::new()

@@ -59,7 +59,8 @@ impl<T: DeserializeOwned> List<T> {
         let pages = stream::try_unfold(Some((self, 1)), async |place| {
             let Some((list, number)) = place else { return Ok(None) };
             let page = list.page(number, MOST_PAGE_SIZE).await?;
-            let is_last = page.items.is_empty() || number.saturating_mul(MOST_PAGE_SIZE) >= page.total;
+            // Not by the total: a long list is counted only so far.
+            let is_last = (page.items.len() as u64) < MOST_PAGE_SIZE;
             let next = (!is_last).then_some((list, number + 1));
             Ok::<_, undoo_core::Problem>(Some((stream::iter(page.items.into_iter().map(Ok)), next)))
         });

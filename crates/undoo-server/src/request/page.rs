@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use undoo_api::list::{ListQuery, TOTAL_COUNT};
-use undoo_control::{Listed, Page};
+use undoo_control::{Listed, MOST_COUNTED, Page};
 
 use super::fields::{Asked, refused_query};
 use crate::failure::{Failure, Result};
@@ -41,12 +41,18 @@ impl<Q> Paged<Q> {
     /// The answer: the entries as they are shown, and in the headers how many there are and where the rest is.
     pub fn answer<T, W: Serialize>(&self, listed: Listed<T>, show: impl FnMut(T) -> W) -> Response {
         let entries: Vec<W> = listed.items.into_iter().map(show).collect();
+        // A list is counted only so far; a full page of a longer one has another behind it.
+        let is_full = entries.len() as u64 == self.page.size;
+        let reach = match listed.total >= MOST_COUNTED && is_full {
+            true => listed.total.max(self.page.page.saturating_mul(self.page.size).saturating_add(1)),
+            false => listed.total,
+        };
         let mut response = Json(entries).into_response();
         let headers = response.headers_mut();
         if let Ok(name) = HeaderName::try_from(TOTAL_COUNT) {
             headers.insert(name, listed.total.into());
         }
-        if let Ok(links) = HeaderValue::from_str(&self.links(listed.total)) {
+        if let Ok(links) = HeaderValue::from_str(&self.links(reach)) {
             headers.insert(header::LINK, links);
         }
         response
