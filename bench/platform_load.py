@@ -99,7 +99,7 @@ class Database:
         text = ROWS.format(**words, restores=sizes[3], snapshot="'" + SNAPSHOT + "'")
         if self.kind == "postgres":
             self.sql(text)
-            self.sql("VACUUM ANALYZE")
+            self.sql("VACUUM (ANALYZE, PARALLEL 0)")
         else:
             with sqlite3.connect(self.folder / "undoo.db") as connection:
                 connection.executescript("PRAGMA foreign_keys = off; BEGIN;" + text + "COMMIT; PRAGMA optimize;")

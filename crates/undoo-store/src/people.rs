@@ -170,10 +170,9 @@ pub async fn membership(on: &impl Connection, user: UserId) -> Result<Membership
     both.union(UnionType::All, of_projects);
     let mut membership = Membership::default();
     for row in on.reads().query_all(&both).await.map_err(failure)? {
-        let column = |error| failure(sea_orm::DbErr::from(error));
-        let organisation: Uuid = row.try_get("", "organisation_id").map_err(column)?;
-        let project: Option<Uuid> = row.try_get("", "project_id").map_err(column)?;
-        let role: String = row.try_get("", "role").map_err(column)?;
+        let organisation: Uuid = row.try_get("", "organisation_id").map_err(failure)?;
+        let project: Option<Uuid> = row.try_get("", "project_id").map_err(failure)?;
+        let role: String = row.try_get("", "role").map_err(failure)?;
         match project {
             None => membership.organisations.push((organisation.into(), word("role", &role)?)),
             Some(project) => {
