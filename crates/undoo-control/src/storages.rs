@@ -89,7 +89,7 @@ impl Control {
     fn sealed(&self, id: StorageId, config: &StorageConfig) -> Result<(String, Value, Vec<u8>)> {
         // That it can be opened as a storage is found out now, not by the first backup.
         config.storage(&Options::default())?;
-        let mut shown = json_of(&Redacted(&config.order.0))?;
+        let mut shown = json_of(&Redacted(config.access()))?;
         let limits = json_of(&config.limits)?;
         if let (Value::Object(shown), Value::Object(limits)) = (&mut shown, limits) {
             shown.extend(limits);
@@ -219,11 +219,11 @@ impl Control {
     /// hosts that the platform's settings name.
     async fn may_use(&self, caller: &Caller, config: &StorageConfig) -> Result<Reach> {
         config.limits.check()?;
-        if matches!(config.order.0, undoo_storage::Access::Local { .. }) {
+        if matches!(config.access(), undoo_storage::Access::Local { .. }) {
             let named = Named("platform", "itself (a folder of the server)");
             self.allow(caller, Permission::PlatformManage, Scope::Platform, &named)?;
         }
-        let Some(host) = config.order.0.connects_to() else { return Ok(Reach::Elsewhere) };
+        let Some(host) = config.access().connects_to() else { return Ok(Reach::Elsewhere) };
         let host = host.trim_matches(['[', ']']);
         let is_named = self.settings.storage_hosts.iter().any(|named| named.eq_ignore_ascii_case(host));
         let administers = caller.grants.decide(Permission::PlatformManage, Scope::Platform);

@@ -145,7 +145,7 @@ impl StorageConfig {
     /// # Errors
     /// As there.
     pub fn storage(&self, options: &Options) -> Result<Arc<dyn Storage>> {
-        self.order.0.storage(&self.options(options))
+        self.access().storage(&self.options(options))
     }
 }
 

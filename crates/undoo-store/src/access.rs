@@ -101,16 +101,8 @@ pub async fn tokens_of(on: &impl Connection, user: UserId, page: Page) -> Result
 /// # Errors
 /// `changed_meanwhile` if it is not there or was revoked.
 pub async fn token_revoke(on: &impl Connection, id: TokenId, at: Timestamp) -> Result<()> {
-    let revoked = tokens::ActiveModel {
-        revoked_at: ActiveValue::Set(Some(micros(at))),
-        ..tokens::ActiveModel::default()
-    };
-    let update = tokens::Entity::update_many()
-        .set(revoked)
-        .filter(tokens::Column::Id.eq(id.uuid()))
-        .filter(tokens::Column::RevokedAt.is_null());
-    let done = update.exec(on.writes()).await.map_err(failure)?;
-    if done.rows_affected == 1 { Ok(()) } else { Err(changed_meanwhile("token")) }
+    let revoked = revoke(on, tokens::Column::Id.eq(id.uuid()), at).await?;
+    if revoked == 1 { Ok(()) } else { Err(changed_meanwhile("token")) }
 }
 
 /// Revokes all tokens of somebody that are not revoked yet.
@@ -118,15 +110,18 @@ pub async fn token_revoke(on: &impl Connection, id: TokenId, at: Timestamp) -> R
 /// # Errors
 /// Those of the database.
 pub async fn tokens_revoke_of(on: &impl Connection, user: UserId, at: Timestamp) -> Result<()> {
+    revoke(on, tokens::Column::UserId.eq(user.uuid()), at).await.map(drop)
+}
+
+/// Revokes those of some tokens that are not revoked yet; answers how many.
+async fn revoke(on: &impl Connection, which: sea_orm::sea_query::SimpleExpr, at: Timestamp) -> Result<u64> {
     let revoked = tokens::ActiveModel {
         revoked_at: ActiveValue::Set(Some(micros(at))),
         ..tokens::ActiveModel::default()
     };
-    let update = tokens::Entity::update_many()
-        .set(revoked)
-        .filter(tokens::Column::UserId.eq(user.uuid()))
-        .filter(tokens::Column::RevokedAt.is_null());
-    update.exec(on.writes()).await.map_err(failure).map(drop)
+    let update = tokens::Entity::update_many().set(revoked).filter(which);
+    let done = update.filter(tokens::Column::RevokedAt.is_null()).exec(on.writes()).await;
+    done.map(|done| done.rows_affected).map_err(failure)
 }
 
 /// Notes that a token was used, once a minute.

@@ -109,9 +109,7 @@ fn opens_session(headers: &HeaderMap, public_url: Option<&str>) -> bool {
     let own_header = headers.contains_key(OWN_HEADER);
     let media_type = text("content-type").and_then(|kind| kind.split(';').next()).unwrap_or_default();
     let is_json = media_type.trim().eq_ignore_ascii_case("application/json");
-    let origin = text("origin");
-    let from_here =
-        own_header || origin.is_none_or(|origin| Some(origin) == public_url || from_here(headers));
+    let from_here = text("origin").is_none_or(|origin| Some(origin) == public_url) || from_here(headers);
     (is_json || own_header) && from_here
 }
 
