@@ -190,9 +190,9 @@ pub enum FtpTls {
     Off,
 }
 
-/// A file or folder on an SSH server.
+/// An SSH server, and who logs in there.
 #[derive(Debug, Clone)]
-pub struct SftpAccess {
+pub struct SshAccess {
     /// Name or address.
     pub host: String,
     /// 22 if none is given.
@@ -208,6 +208,13 @@ pub struct SftpAccess {
     /// The server's key that was confirmed: its fingerprint (`SHA256:…`) or the key itself as in
     /// `known_hosts`. Without one, opening ends with the problem `host_key_unknown`, which names it.
     pub host_key: Option<String>,
+}
+
+/// A file or folder on an SSH server.
+#[derive(Debug, Clone)]
+pub struct SftpAccess {
+    /// The server.
+    pub ssh: SshAccess,
     /// From the user's home; from the root where it begins with a slash.
     pub path: String,
 }
@@ -338,11 +345,9 @@ impl Access {
                 lock: access.lock,
             },
             Self::Ftp(access) => Location::Ftp(FtpAccess { password: None, ..access.clone() }),
-            Self::Sftp(access) => Location::Sftp(SftpAccess {
-                password: None,
-                private_key: None,
-                passphrase: None,
-                ..access.clone()
+            Self::Sftp(SftpAccess { ssh, path }) => Location::Sftp(SftpAccess {
+                ssh: SshAccess { password: None, private_key: None, passphrase: None, ..ssh.clone() },
+                path: path.clone(),
             }),
         }
     }
@@ -360,8 +365,8 @@ impl fmt::Display for Access {
             Self::Ftp(FtpAccess { user, host, port, path, .. }) => {
                 show(f, "ftp", user.as_deref(), host, *port, path)
             }
-            Self::Sftp(SftpAccess { user, host, port, path, .. }) => {
-                show(f, "sftp", Some(user), host, *port, path)
+            Self::Sftp(SftpAccess { ssh, path }) => {
+                show(f, "sftp", Some(&ssh.user), &ssh.host, ssh.port, path)
             }
         }
     }

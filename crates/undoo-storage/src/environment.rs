@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
-    access::{Access, FtpAccess, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess},
+    access::{Access, FtpAccess, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess, SshAccess},
     location::Location,
 };
 
@@ -95,22 +95,22 @@ impl Location {
                 password: access.password.or(set.secret("FTP_PASSWORD")?),
                 ..access
             }),
-            Self::Sftp(access) => {
-                let user = Some(access.user).filter(|user| !user.is_empty());
+            Self::Sftp(SftpAccess { ssh, path }) => {
+                let user = Some(ssh.user).filter(|user| !user.is_empty());
                 let user = user.or(set.get("SFTP_USER")?);
-                let place = format!("sftp://{}/{}", access.host, access.path);
-                let access = SftpAccess {
+                let place = format!("sftp://{}/{path}", ssh.host);
+                let ssh = SshAccess {
                     user: user.ok_or_else(|| missing(&place, "SFTP_USER", false))?,
-                    password: access.password.or(set.secret("SFTP_PASSWORD")?),
+                    password: ssh.password.or(set.secret("SFTP_PASSWORD")?),
                     private_key: set.secret("SFTP_KEY")?,
                     passphrase: set.secret("SFTP_KEY_PASSPHRASE")?,
-                    host_key: access.host_key.or(set.get("SFTP_HOST_KEY")?),
-                    ..access
+                    host_key: ssh.host_key.or(set.get("SFTP_HOST_KEY")?),
+                    ..ssh
                 };
-                if access.password.is_none() && access.private_key.is_none() {
+                if ssh.password.is_none() && ssh.private_key.is_none() {
                     return Err(missing(&place, "SFTP_KEY_FILE or SFTP_PASSWORD", false));
                 }
-                Access::Sftp(access)
+                Access::Sftp(SftpAccess { ssh, path })
             }
         })
     }

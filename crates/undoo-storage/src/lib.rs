@@ -35,7 +35,9 @@ mod storage;
 mod tcp;
 mod upload;
 
-pub use access::{Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess};
+pub use access::{
+    Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess, SshAccess,
+};
 pub use blocking::{BlockingFolder, BlockingObject, BlockingUpload};
 pub use check::{Outcome, Report, Step, StepName, test};
 pub use fault::{HostKey, host_key_in, problem_in, problem_of};

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
-    access::{Access, FtpAccess, FtpTls, Provider, SftpAccess},
+    access::{Access, FtpAccess, FtpTls, Provider, SftpAccess, SshAccess},
     lock::ObjectLock,
     object::Opened,
     options::Options,
@@ -215,7 +215,7 @@ fn server(scheme: &str, rest: &str) -> Result<Location, String> {
     let user = (!url.username().is_empty()).then(|| decoded(url.username()));
     let password = url.password().map(|password| SecretString::from(decoded(password)));
     let location = if scheme == "sftp" {
-        Location::Sftp(SftpAccess {
+        let ssh = SshAccess {
             host,
             port,
             user: user.unwrap_or_default(),
@@ -223,8 +223,8 @@ fn server(scheme: &str, rest: &str) -> Result<Location, String> {
             private_key: None,
             passphrase: None,
             host_key: query.take("host_key"),
-            path,
-        })
+        };
+        Location::Sftp(SftpAccess { ssh, path })
     } else {
         let assumed = if scheme == "ftps" { FtpTls::Require } else { FtpTls::default() };
         let tls = match query.take("tls").as_deref() {

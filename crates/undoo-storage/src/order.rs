@@ -10,7 +10,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use undoo_core::{Kind, Problem, Result};
 
 use crate::{
-    access::{Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess},
+    access::{
+        Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess, SshAccess,
+    },
     lock::ObjectLock,
     meter::Bandwidth,
     options::Options,
@@ -282,15 +284,15 @@ impl From<&Access> for Written {
                 tls: Some(access.tls),
                 ..Self::empty(Name::Other(Other::Ftp))
             },
-            Access::Sftp(access) => Self {
-                host: Some(access.host),
-                port: access.port,
-                username: Some(access.user),
-                password: access.password,
-                private_key: access.private_key,
-                passphrase: access.passphrase,
-                host_key: access.host_key,
-                path: Some(access.path.into()),
+            Access::Sftp(SftpAccess { ssh, path }) => Self {
+                host: Some(ssh.host),
+                port: ssh.port,
+                username: Some(ssh.user),
+                password: ssh.password,
+                private_key: ssh.private_key,
+                passphrase: ssh.passphrase,
+                host_key: ssh.host_key,
+                path: Some(path.into()),
                 ..Self::empty(Name::Other(Other::Sftp))
             },
         }
@@ -335,13 +337,15 @@ impl TryFrom<Written> for Access {
                 tls: written.tls.unwrap_or_default(),
             }),
             Name::Other(Other::Sftp) => Self::Sftp(SftpAccess {
-                host: need(written.host, "host")?,
-                port: written.port,
-                user: need(written.username, "username")?,
-                password: written.password,
-                private_key: written.private_key,
-                passphrase: written.passphrase,
-                host_key: written.host_key,
+                ssh: SshAccess {
+                    host: need(written.host, "host")?,
+                    port: written.port,
+                    user: need(written.username, "username")?,
+                    password: written.password,
+                    private_key: written.private_key,
+                    passphrase: written.passphrase,
+                    host_key: written.host_key,
+                },
                 path: text(written.path)?,
             }),
         })
@@ -396,13 +400,15 @@ mod tests {
                 tls: FtpTls::Require,
             }),
             Access::Sftp(SftpAccess {
-                host: "h".into(),
-                port: None,
-                user: "u".into(),
-                password: Some("geheim".into()),
-                private_key: Some("geheim".into()),
-                passphrase: Some("geheim".into()),
-                host_key: Some("SHA256:abc".into()),
+                ssh: SshAccess {
+                    host: "h".into(),
+                    port: None,
+                    user: "u".into(),
+                    password: Some("geheim".into()),
+                    private_key: Some("geheim".into()),
+                    passphrase: Some("geheim".into()),
+                    host_key: Some("SHA256:abc".into()),
+                },
                 path: "/backups".into(),
             }),
         ]

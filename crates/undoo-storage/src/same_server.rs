@@ -44,7 +44,7 @@ impl Access {
             Self::Http(access) => of_url(access.url.expose_secret()),
             Self::S3(access) => of_url(access.endpoint.as_deref()?),
             Self::Ftp(access) => Some(access.host.clone()),
-            Self::Sftp(access) => Some(access.host.clone()),
+            Self::Sftp(access) => Some(access.ssh.host.clone()),
         }
     }
 }

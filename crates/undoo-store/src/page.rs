@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ConnectionTrait, EntityTrait, FromQueryResult, QuerySelect, QueryTrait, Select,
-    sea_query::{Expr, Query},
+    sea_query::{Expr, Query, SimpleExpr},
 };
 use undoo_core::{Problem, Result};
 
@@ -78,19 +78,32 @@ where
     E::Model: FromQueryResult + Send + Sync,
 {
     let (limit, offset) = (page.limit(), page.offset());
-    let items = all.clone().limit(limit).offset(offset).all(on).await.map_err(failure)?;
+    // With the page itself: asking costs more than counting.
+    let asked = all.clone().expr_as(counted(all.clone()), TOTAL).limit(limit).offset(offset).into_query();
+    let rows = on.query_all(&asked).await.map_err(failure)?;
+    let total = match rows.first() {
+        Some(row) => row.try_get("", TOTAL),
+        None if offset == 0 => Ok(0),
+        None => {
+            let beyond = on.query_one(Query::select().expr_as(counted(all), TOTAL)).await.map_err(failure)?;
+            beyond.map_or(Ok(0), |row| row.try_get("", TOTAL))
+        }
+    };
+    let total: i64 = total.map_err(failure)?;
+    let items = rows.iter().map(|row| E::Model::from_query_result(row, ""));
+    let items: Vec<_> = items.collect::<Result<_, _>>().map_err(failure)?;
+    // The last page says by itself how long the list is, also where it was not counted to its end.
     let seen = items.len() as u64;
-    // The last page says by itself how long the list is.
-    let is_last = seen < limit && (seen > 0 || offset == 0);
-    let total = if is_last { offset + seen } else { count(on, all).await? };
-    Ok(Listed { items, total })
+    let is_last = seen > 0 && seen < limit;
+    Ok(Listed { items, total: if is_last { offset + seen } else { total.unsigned_abs() } })
 }
 
-async fn count<E: EntityTrait>(on: &impl ConnectionTrait, all: Select<E>) -> Result<u64> {
-    let mut counted = all.select_only().expr(Expr::cust("1")).limit(MOST_COUNTED).into_query();
-    counted.clear_order_by();
-    let query = Query::select().expr(Expr::cust("COUNT(*)")).from_subquery(counted, "counted").to_owned();
-    let row = on.query_one(&query).await.map_err(failure)?;
-    let count: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0)).map_err(failure)?;
-    Ok(count.unsigned_abs())
+/// What the count is called among the columns of a row.
+const TOTAL: &str = "_total";
+
+fn counted<E: EntityTrait>(all: Select<E>) -> SimpleExpr {
+    let mut rows = all.select_only().expr(Expr::cust("1")).limit(MOST_COUNTED).into_query();
+    rows.clear_order_by();
+    let count = Query::select().expr(Expr::cust("COUNT(*)")).from_subquery(rows, "counted").to_owned();
+    SimpleExpr::SubQuery(None, Box::new(count.into()))
 }

@@ -359,19 +359,21 @@ fn object_in(root: &Access, key: &str) -> Access {
         Access::Http(access) => Access::Http(access),
         Access::S3(access) => Access::S3(S3Access { key: within(&access.key), ..access }),
         Access::Ftp(access) => Access::Ftp(FtpAccess { path: within(&access.path), ..access }),
-        Access::Sftp(access) => Access::Sftp(SftpAccess { path: within(&access.path), ..access }),
+        Access::Sftp(access) => Access::Sftp(SftpAccess { path: within(&access.path), ssh: access.ssh }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use undoo_storage::SshAccess;
+
     use super::*;
 
     #[test]
     fn an_object_of_a_storage_leads_back_to_that_storage() {
         let key = "backups/o/e/n.zip";
         let sftp = |path: &str| {
-            Access::Sftp(SftpAccess {
+            let ssh = SshAccess {
                 host: "h".into(),
                 port: None,
                 user: "u".into(),
@@ -379,8 +381,8 @@ mod tests {
                 private_key: None,
                 passphrase: None,
                 host_key: None,
-                path: path.to_owned(),
-            })
+            };
+            Access::Sftp(SftpAccess { ssh, path: path.to_owned() })
         };
         let roots = [Access::Local { path: "/srv".into() }, sftp(""), sftp("/srv"), sftp("srv/")];
         for root in roots {

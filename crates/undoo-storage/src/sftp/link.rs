@@ -23,7 +23,7 @@ use russh_sftp::{
 use secrecy::ExposeSecret;
 
 use crate::{
-    access::SftpAccess,
+    access::SshAccess,
     fault::{Cause, Fault, HostKey, chain},
     options::Options,
     tcp,
@@ -84,7 +84,7 @@ fn is_same(pinned: &str, found: &HostKey) -> bool {
 }
 
 impl Link {
-    pub(super) async fn connect(access: &SftpAccess, options: &Options) -> Result<Self, Fault> {
+    pub(super) async fn connect(access: &SshAccess, options: &Options) -> Result<Self, Fault> {
         let patience = options.stall_timeout;
         let stream = tcp::connect(&access.host, access.port.unwrap_or(22), options).await?;
         let found = Arc::new(Mutex::new(None));
@@ -212,7 +212,7 @@ impl Link {
     }
 }
 
-async fn log_in(handle: &mut Handle<Seal>, access: &SftpAccess) -> Result<(), Fault> {
+async fn log_in(handle: &mut Handle<Seal>, access: &SshAccess) -> Result<(), Fault> {
     let user = &access.user;
     if let Some(key) = &access.private_key {
         let passphrase = access.passphrase.as_ref().map(ExposeSecret::expose_secret);

@@ -91,7 +91,7 @@ impl SftpStorage {
         if let Some(link) = link.as_ref().filter(|link| !link.is_closed()) {
             return Ok(Arc::clone(link));
         }
-        let made = Arc::new(Link::connect(&self.0.access, &self.0.options).await?);
+        let made = Arc::new(Link::connect(&self.0.access.ssh, &self.0.options).await?);
         self.0.seen.set();
         *link = Some(Arc::clone(&made));
         Ok(made)

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use undoo_core::Kind;
 use undoo_storage::{
-    Access, FtpAccess, FtpTls, Location, Options, Outcome, Report, S3Access, SftpAccess, StepName,
+    Access, FtpAccess, FtpTls, Location, Options, Outcome, Report, S3Access, SshAccess, StepName,
     StorageConfig, test,
 };
 
@@ -77,19 +77,28 @@ async fn sftp_names_host_key_login_folder_and_disk() {
     let server = Server::sshd();
     let access = |path: &str| servers::sftp(&server, server.port, path);
 
-    let first = report(Access::Sftp(SftpAccess { host_key: None, ..access("root") })).await;
+    let by = |change: &dyn Fn(&mut SshAccess)| {
+        let mut access = access("root");
+        change(&mut access.ssh);
+        Access::Sftp(access)
+    };
+    let first = report(by(&|ssh| ssh.host_key = None)).await;
     let Outcome::Failed { code, host_key, .. } = &first.steps[0].outcome else { panic!("{first:?}") };
     assert_eq!((*code, host_key.as_deref()), ("host_key_unknown", Some(&*server.host_key)));
-    let other = Some("SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned());
-    let changed = cause(Access::Sftp(SftpAccess { host_key: other, ..access("root") })).await;
+    let other = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let changed = cause(by(&|ssh| ssh.host_key = Some(other.into()))).await;
     assert_eq!(changed, (Kind::Denied, "host_key_changed"));
 
-    let with =
-        |password: &str| SftpAccess { password: Some(password.into()), private_key: None, ..access("root") };
-    assert_eq!(cause(Access::Sftp(with("wrong"))).await, (Kind::Denied, "wrong_login"));
-    assert!(report(Access::Sftp(with(PASSWORD))).await.ok, "a password opens too");
-    let broken = SftpAccess { private_key: Some("no key".into()), ..access("root") };
-    assert_eq!(cause(Access::Sftp(broken)).await, (Kind::Denied, "private_key_unreadable"));
+    let with = |password: &str| {
+        by(&|ssh| {
+            ssh.password = Some(password.into());
+            ssh.private_key = None;
+        })
+    };
+    assert_eq!(cause(with("wrong")).await, (Kind::Denied, "wrong_login"));
+    assert!(report(with(PASSWORD)).await.ok, "a password opens too");
+    let broken = by(&|ssh| ssh.private_key = Some("no key".into()));
+    assert_eq!(cause(broken).await, (Kind::Denied, "private_key_unreadable"));
 
     for (path, expected) in [
         ("full", (Kind::Unavailable, "disk_full")),

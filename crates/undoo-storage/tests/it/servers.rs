@@ -15,7 +15,7 @@ use std::{
 };
 
 use russh::keys::{Algorithm, HashAlg, PrivateKey, key::safe_rng, ssh_key::LineEnding};
-use undoo_storage::{Access, FtpAccess, FtpTls, SftpAccess};
+use undoo_storage::{Access, FtpAccess, FtpTls, SftpAccess, SshAccess};
 
 pub(crate) const USER: &str = "undoo";
 pub(crate) const PASSWORD: &str = "undoo-secret";
@@ -211,7 +211,7 @@ fn program(name: &str) -> String {
 }
 
 pub(crate) fn sftp(server: &Server, port: u16, path: &str) -> SftpAccess {
-    SftpAccess {
+    let ssh = SshAccess {
         host: "127.0.0.1".into(),
         port: Some(port),
         user: USER.into(),
@@ -219,8 +219,8 @@ pub(crate) fn sftp(server: &Server, port: u16, path: &str) -> SftpAccess {
         private_key: Some(server.key.clone().into()),
         passphrase: None,
         host_key: Some(server.host_key.clone()),
-        path: path.into(),
-    }
+    };
+    SftpAccess { ssh, path: path.into() }
 }
 
 pub(crate) fn ftp(port: u16, path: &str) -> FtpAccess {
