@@ -1,7 +1,7 @@
 //! Lists, a page at a time.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable, PrimaryKeyToColumn,
+    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable, PrimaryKeyToColumn,
     QueryFilter, QuerySelect, QueryTrait, Select,
     sea_query::{Expr, Func, Query, SimpleExpr},
 };
@@ -100,22 +100,17 @@ where
     Ok(Listed { items, total: if is_last { offset + seen } else { total.unsigned_abs() } })
 }
 
-/// The rows of a part. Those before it are passed over in the index, where they are small.
+/// The rows of a part. PostgreSQL passes over those before it in the index, where they are small, and gets them as
+/// an array of ids: joined to them it would read the whole table, as a plan for any limit takes it for a tenth of all.
 fn part<E: EntityTrait>(backend: DbBackend, all: Select<E>, limit: u64, offset: u64) -> Select<E> {
     let mut key = E::PrimaryKey::iter().map(|column| column.into_column());
-    let (Some(id), None, true) = (key.next(), key.next(), offset > 0) else {
+    let (DbBackend::Postgres, Some(id), None, 1..) = (backend, key.next(), key.next(), offset) else {
         return all.limit(limit).offset(offset);
     };
     let ids = all.clone().select_only().column(id).limit(limit).offset(offset).into_query();
-    all.filter(match backend {
-        // Joined to them, PostgreSQL would read the whole table: a plan for any limit takes it for a tenth of all.
-        DbBackend::Postgres => {
-            let ids = SimpleExpr::SubQuery(None, Box::new(ids.into()));
-            let among = Func::cust("ANY").arg(Func::cust("ARRAY").arg(ids));
-            sea_orm::sea_query::ExprTrait::eq(id.into_expr(), among)
-        }
-        _ => id.in_subquery(ids),
-    })
+    let ids = SimpleExpr::SubQuery(None, Box::new(ids.into()));
+    let among = Func::cust("ANY").arg(Func::cust("ARRAY").arg(ids));
+    all.filter(sea_orm::sea_query::ExprTrait::eq(id.into_expr(), among))
 }
 
 /// What the count is called among the columns of a row.
