@@ -79,7 +79,7 @@ class Database:
                    "--env", f"PGPORT={port}", POSTGRES_IMAGE, "postgres", "-c", f"listen_addresses={HOST}")
             for _ in range(60):
                 # The first server of an initialising container listens on its socket only.
-                if subprocess.run(["docker", "exec", POSTGRES, "pg_isready", "-h", HOST, "-p", str(port)], capture_output=True).returncode == 0:
+                if subprocess.run(["docker", "exec", POSTGRES, "pg_isready", "-h", HOST], capture_output=True).returncode == 0:
                     break
                 time.sleep(0.5)
             self.url = f"postgres://postgres:bench@{HOST}:{port}/postgres"

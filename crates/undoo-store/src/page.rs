@@ -3,7 +3,7 @@
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable, PrimaryKeyToColumn,
     QueryFilter, QuerySelect, QueryTrait, Select,
-    sea_query::{Expr, Func, Query, SimpleExpr},
+    sea_query::{Expr, Query, SubQueryStatement},
 };
 use undoo_core::{Problem, Result};
 
@@ -108,17 +108,16 @@ fn part<E: EntityTrait>(backend: DbBackend, all: Select<E>, limit: u64, offset: 
         return all.limit(limit).offset(offset);
     };
     let ids = all.clone().select_only().column(id).limit(limit).offset(offset).into_query();
-    let ids = SimpleExpr::SubQuery(None, Box::new(ids.into()));
-    let among = Func::cust("ANY").arg(Func::cust("ARRAY").arg(ids));
-    all.filter(sea_orm::sea_query::ExprTrait::eq(id.into_expr(), among))
+    let ids = SubQueryStatement::from(ids);
+    all.filter(Expr::cust_with_exprs("$1 = ANY(ARRAY($2))", [id.into_expr(), ids.into()]))
 }
 
 /// What the count is called among the columns of a row.
 const TOTAL: &str = "_total";
 
-fn counted<E: EntityTrait>(all: Select<E>) -> SimpleExpr {
+fn counted<E: EntityTrait>(all: Select<E>) -> Expr {
     let mut rows = all.select_only().expr(Expr::cust("1")).limit(MOST_COUNTED).into_query();
     rows.clear_order_by();
     let count = Query::select().expr(Expr::cust("COUNT(*)")).from_subquery(rows, "counted").to_owned();
-    SimpleExpr::SubQuery(None, Box::new(count.into()))
+    SubQueryStatement::from(count).into()
 }

@@ -359,7 +359,7 @@ fn object_in(root: &Access, key: &str) -> Access {
         Access::Http(access) => Access::Http(access),
         Access::S3(access) => Access::S3(S3Access { key: within(&access.key), ..access }),
         Access::Ftp(access) => Access::Ftp(FtpAccess { path: within(&access.path), ..access }),
-        Access::Sftp(access) => Access::Sftp(SftpAccess { path: within(&access.path), ssh: access.ssh }),
+        Access::Sftp(access) => Access::Sftp(SftpAccess { path: within(&access.path), ..access }),
     }
 }
 
