@@ -101,9 +101,12 @@ class Database:
         if self.kind == "postgres":
             self.sql(text)
             self.sql("VACUUM (ANALYZE, PARALLEL 0)")
+            self.sql("CHECKPOINT")
         else:
             with sqlite3.connect(self.folder / "undoo.db") as connection:
                 connection.executescript("PRAGMA foreign_keys = off; BEGIN;" + text + "COMMIT; PRAGMA optimize;")
+        # What the rows left dirty is not the platform's to pay for.
+        os.sync()
 
     def ids(self, table, count):
         """Ids of some rows, as they are written in addresses."""

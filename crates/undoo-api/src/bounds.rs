@@ -1,9 +1,12 @@
 //! The bounds of what may be sent, where the type of a field does not say them. Each is in the schema of the
 //! field too.
 
-use std::ops::RangeInclusive;
+use std::{fmt, marker::PhantomData, ops::RangeInclusive};
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Number;
 use utoipa::ToSchema;
 
@@ -143,6 +146,23 @@ pub fn present_domain<'de, D: Deserializer<'de>>(
     some_text::<_, 253>(deserializer).map(Some)
 }
 
+/// A number that may be left out, or be `null`; see [`present`].
+pub fn present_number<'de, D, T, const LEAST: u64, const MOST: u64>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    some_number::<_, _, LEAST, MOST>(deserializer).map(Some)
+}
+
+/// A text of up to `MOST` visible ASCII characters that is not empty.
+pub fn visible<'de, D: Deserializer<'de>, const MOST: usize>(deserializer: D) -> Result<String, D::Error> {
+    let text = some_visible::<_, MOST>(deserializer)?;
+    text.ok_or_else(|| D::Error::custom("must be a text"))
+}
+
 /// A text of up to `MOST` characters that is not empty.
 pub fn text<'de, D: Deserializer<'de>, const MOST: usize>(deserializer: D) -> Result<String, D::Error> {
     let text = some_text::<_, MOST>(deserializer)?;
@@ -154,6 +174,54 @@ pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// An object within another one. The library would take an array of its fields for it.
+pub fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
+/// The same, if there is one.
+pub fn some_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    deserializer.deserialize_option(SomeObject(PhantomData))
+}
+
+struct SomeObject<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SomeObject<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object or null")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<T>, D::Error> {
+        object(deserializer).map(Some)
+    }
+}
+
+struct Object<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 /// What is done unless somebody says otherwise.

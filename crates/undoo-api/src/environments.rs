@@ -1,10 +1,10 @@
-//! Environments, and the servers that they are on.
+//! Environments, and the Odoos that could become ones.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use undoo_core::{
     EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId, UserId,
-    platform::{Environment, EnvironmentStatus, EnvironmentType, Server, ServerStatus},
+    platform::{DeploymentRecord, DeploymentState, Environment, EnvironmentStatus, EnvironmentType},
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -80,6 +80,57 @@ impl From<Environment> for EnvironmentResponse {
             created_by: environment.created_by,
         }
     }
+}
+
+/// An environment, and how it is deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnvironmentDetails {
+    /// The environment.
+    #[serde(flatten)]
+    pub environment: EnvironmentResponse,
+    /// How the platform has deployed it; `null` for one that was adopted.
+    pub deployment: Option<DeploymentResponse>,
+}
+
+/// What the platform has put on a server for an environment. Its passwords and the options of its `odoo.conf`
+/// are not shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentResponse {
+    /// How far it is.
+    pub state: DeploymentState,
+    /// PostgreSQL's image.
+    pub postgres_image: String,
+    /// A port of the server at which it is to be found as well.
+    pub http_port: Option<u16>,
+    /// The network of the server that Traefik is in.
+    pub public_network: String,
+    /// What the names of its networks, volumes and folders begin with.
+    pub prefix: String,
+    /// When it was begun.
+    pub create_date: Timestamp,
+}
+
+impl From<DeploymentRecord> for DeploymentResponse {
+    fn from(record: DeploymentRecord) -> Self {
+        Self {
+            state: record.state,
+            postgres_image: record.postgres_image,
+            http_port: record.http_port,
+            public_network: record.public_network,
+            prefix: record.prefix,
+            create_date: record.created_at,
+        }
+    }
+}
+
+/// Removing an environment with everything that is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestroyRequest {
+    /// The environment's name, to say that its database and files may go for good.
+    #[serde(deserialize_with = "bounds::text::<_, 200>")]
+    #[schema(min_length = 1, max_length = 200, example = "Production Clone (Jan 2025)")]
+    pub confirm: String,
 }
 
 /// Which of the environments that the caller may see.
@@ -185,48 +236,6 @@ pub struct EnvironmentPatch {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::present")]
     #[schema(value_type = Option<StorageId>)]
     pub storage_id: Option<Option<StorageId>>,
-}
-
-/// A server with a Docker Engine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ServerResponse {
-    /// Its id.
-    pub id: ServerId,
-    /// Whose it is.
-    pub organization_id: OrganisationId,
-    /// Its name.
-    pub name: String,
-    /// Where it is; `null` for the machine that the worker runs on.
-    pub ip_address: Option<String>,
-    /// Its cores.
-    pub cpu_cores: Option<i32>,
-    /// Its memory, in GiB.
-    pub memory_gb: Option<i32>,
-    /// Its disk, in GiB.
-    pub disk_gb: Option<i32>,
-    /// How it was when it was last looked at.
-    pub status: ServerStatus,
-    /// Restores and backups that may run on it side by side.
-    pub task_limit: i32,
-    /// When it was added.
-    pub create_date: Timestamp,
-}
-
-impl From<Server> for ServerResponse {
-    fn from(server: Server) -> Self {
-        Self {
-            id: server.id,
-            organization_id: server.organisation_id,
-            name: server.name,
-            ip_address: server.ip_address,
-            cpu_cores: server.cpu_cores,
-            memory_gb: server.memory_gb,
-            disk_gb: server.disk_gb,
-            status: server.status,
-            task_limit: server.task_limit,
-            create_date: server.created_at,
-        }
-    }
 }
 
 /// What belongs to one organisation.

@@ -20,6 +20,7 @@ pub mod problem;
 pub mod restores;
 pub mod schema;
 pub mod secret;
+pub mod servers;
 pub mod storages;
 pub mod tasks;
 

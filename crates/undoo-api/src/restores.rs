@@ -1,5 +1,7 @@
 //! Restores: asked for, planned, shown and taken back.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -45,7 +47,7 @@ pub struct RestoreRequestV2 {
     /// The backup.
     pub backup_id: BackupId,
     /// Where it goes. To the environment that it was made of without it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounds::object")]
     pub target: RestoreTarget,
     /// Whether a backup of what the restore replaces is made first.
     #[serde(default = "yes")]
@@ -160,7 +162,7 @@ pub struct RestoreTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_id: Option<EnvironmentId>,
     /// The environment that is to be made; required for `new` and `cross_server`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::some_object")]
     pub new_environment: Option<NewEnvironment>,
 }
 
@@ -188,6 +190,58 @@ pub struct NewEnvironment {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<ServerId>,
+    /// Where its users are to find it: Traefik's rule. Traefik passes it over without it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_text::<_, 253>"
+    )]
+    #[schema(min_length = 1, max_length = 253, example = "clone.example.com")]
+    pub domain: Option<String>,
+    /// Odoo's image. The backup's without it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_visible::<_, 255>"
+    )]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "odoo:19.0")]
+    pub odoo_image: Option<String>,
+    /// PostgreSQL's image. The backup's without it, or one of its major version.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_visible::<_, 255>"
+    )]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "postgres:17-alpine")]
+    pub postgres_image: Option<String>,
+    /// A port of the server at which it is to be found as well, for a server without Traefik.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_number::<_, _, 1, 65_535>"
+    )]
+    #[schema(minimum = 1, maximum = 65_535)]
+    pub http_port: Option<u16>,
+    /// Options of `odoo.conf` besides those that every environment has. They are not shown again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({ "workers": "2" }))]
+    pub odoo_conf: BTreeMap<String, String>,
+}
+
+impl NewEnvironment {
+    /// An environment on the server of the backup's environment, with everything as the backup has it.
+    pub fn new(name: impl Into<String>, environment_type: EnvironmentType) -> Self {
+        Self {
+            name: name.into(),
+            environment_type,
+            server_id: None,
+            domain: None,
+            odoo_image: None,
+            postgres_image: None,
+            http_port: None,
+            odoo_conf: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a restored system is for; decides what is changed in it before anyone sees it.
@@ -288,7 +342,7 @@ impl From<RestorePoint> for RestorePointResponse {
             progress: point.progress,
             task_id: point.task_id,
             pre_restore_backup_id: point.pre_restore_backup_id,
-            is_new_environment: matches!(point.mode, RestoreMode::New | RestoreMode::CrossServer),
+            is_new_environment: point.mode.makes_environment(),
             is_cross_server: point.mode == RestoreMode::CrossServer,
             started_at: point.started_at,
             completed_at: point.completed_at,
@@ -324,17 +378,18 @@ pub struct RestoreResponseV2 {
 pub struct RestorePlanResponse {
     /// What would be restored.
     pub backup_id: BackupId,
-    /// What it would be restored to.
-    pub target_environment_id: EnvironmentId,
+    /// What it would be restored to; `null` for an environment that is still to be made.
+    pub target_environment_id: Option<EnvironmentId>,
     /// Everything found, about the backup and about the target.
     pub findings: Vec<Finding>,
     /// Whether no finding stands in the way, given the codes that were accepted.
     pub can_start: bool,
     /// How long it took the last times; `null` where nobody knows.
     pub estimate: Option<Estimate>,
-    /// What the backup is, and what the target's PostgreSQL is.
-    #[schema(value_type = Object)]
-    pub plan: Value,
+    /// What the backup is, and what the target's PostgreSQL is. `null` where the environment is still to be
+    /// made: its restore looks at the backup before anything is loaded, and says then what is in its way.
+    #[schema(value_type = Option<Object>)]
+    pub plan: Option<Value>,
 }
 
 /// How long the newest completed restores to the same environment took, 20 at most: whatever they restored.

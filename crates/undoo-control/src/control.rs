@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use undoo_core::{
     Kind, OrganisationId, Problem, Result, TokenId, UserId,
-    platform::{Decision, Grants, NewEvent, Permission, Scope, User},
+    platform::{Decision, Grants, NewEvent, Permission, Scope, User, deployment},
 };
 use undoo_store::{Store, Tx, audit::NewAudit};
 
@@ -39,6 +39,12 @@ pub struct Settings {
     pub event_days: u32,
     /// Servers that everybody may have a storage on, although they lead back to this machine.
     pub storage_hosts: Vec<String>,
+    /// What names on servers begin with, of what is deployed from now on.
+    pub deploy_prefix: String,
+    /// The network of servers that Traefik is in.
+    pub deploy_network: String,
+    /// PostgreSQL's image for new environments; `{major}` stands for the major version of the backup's.
+    pub postgres_image: String,
 }
 
 impl Default for Settings {
@@ -54,6 +60,9 @@ impl Default for Settings {
             restore_maintenance_mib: 256,
             event_days: 30,
             storage_hosts: Vec::new(),
+            deploy_prefix: deployment::PREFIX.into(),
+            deploy_network: deployment::PUBLIC_NETWORK.into(),
+            postgres_image: "postgres:{major}-alpine".into(),
         }
     }
 }

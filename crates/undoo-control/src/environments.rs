@@ -1,5 +1,5 @@
-//! Environments and the servers they are on. An Odoo that runs already is adopted: it is looked at, what was
-//! found is confirmed by a person, and nothing of it is changed.
+//! Environments. An Odoo that runs already is adopted: it is looked at, what was found is confirmed by a
+//! person, and nothing of it is changed.
 
 use serde_json::json;
 use undoo_core::{
@@ -55,40 +55,13 @@ pub struct EnvironmentChange {
 }
 
 impl Control {
-    /// A server.
-    ///
-    /// # Errors
-    /// As [`Control::allow`], for `org.servers.view`.
-    pub async fn server_get(&self, caller: &Caller, id: ServerId) -> Result<Server> {
-        let named = Named("server", id);
-        let server = servers::get(&self.store, id).await?.ok_or_else(|| named.missing())?;
-        let scope = Scope::Organisation(server.organisation_id);
-        self.allow(caller, Permission::OrgServersView, scope, &named)?;
-        Ok(server)
-    }
-
-    /// An organisation's servers.
-    ///
-    /// # Errors
-    /// As [`Control::allow`], for `org.servers.view`.
-    pub async fn server_list(
-        &self,
-        caller: &Caller,
-        organisation: OrganisationId,
-        page: Page,
-    ) -> Result<Listed<Server>> {
-        let named = Named("organisation", organisation);
-        self.allow(caller, Permission::OrgServersView, Scope::Organisation(organisation), &named)?;
-        servers::list(&self.store, organisation, page).await
-    }
-
     /// The Odoos that run on a server, adopted or not.
     ///
     /// # Errors
     /// As [`Control::server_get`]; those of the data plane.
     pub async fn environment_discover(&self, caller: &Caller, server: ServerId) -> Result<Vec<FoundOdoo>> {
-        self.server_get(caller, server).await?;
-        self.plane.discover().await
+        let server = self.server_get(caller, server).await?;
+        self.plane.discover(&self.server_access(&server)?).await
     }
 
     /// Looks at one Odoo of a server.
@@ -102,8 +75,8 @@ impl Control {
         container: &str,
         database: Option<&str>,
     ) -> Result<FoundOdoo> {
-        self.server_get(caller, server).await?;
-        self.plane.inspect(&location(container, database)?).await
+        let server = self.server_get(caller, server).await?;
+        self.plane.inspect(&self.location(&server, container, database)?).await
     }
 
     /// Adopts an Odoo that runs already. Nothing of it is changed.
@@ -122,7 +95,7 @@ impl Control {
         }
         let name = name_of(&adopt.name)?;
         // Without the database's name: whether there is one of that name is what is to be found out.
-        let found = self.plane.inspect(&location(&adopt.container, None)?).await?;
+        let found = self.plane.inspect(&self.location(&server, &adopt.container, None)?).await?;
         let database = database_of(&found, adopt.database_name)?;
         let environment = Environment {
             id: EnvironmentId::generate(),
@@ -207,7 +180,7 @@ impl Control {
     }
 
     /// The same for one that is itself changed: nobody else changes it before the transaction ends.
-    async fn environment_locked(
+    pub(crate) async fn environment_locked(
         &self,
         tx: &Tx,
         caller: &Caller,
@@ -327,27 +300,42 @@ impl Control {
         self.note(&tx, Some(caller), environment.organisation_id, "environment.deleted", id, data).await?;
         tx.commit().await
     }
+
+    /// A container of a server, as the data plane finds it.
+    fn location(&self, server: &Server, container: &str, database: Option<&str>) -> Result<Location> {
+        Ok(Location {
+            target: target_of(container)?,
+            server: self.server_access(server)?,
+            database: database.map(str::to_owned),
+        })
+    }
+
+    /// Where an environment is.
+    pub(crate) async fn location_of(&self, environment: &Environment) -> Result<Location> {
+        let (id, container) = place_of(environment)?;
+        let server = servers::get(&self.store, id).await?.ok_or_else(|| Named("server", id).missing())?;
+        self.location(&server, container, environment.database_name.as_deref())
+    }
 }
 
-/// A container of the server, as the data plane names it.
-fn location(container: &str, database: Option<&str>) -> Result<Location> {
+/// A container, as the data plane names it.
+fn target_of(container: &str) -> Result<String> {
     let container = container.trim().trim_start_matches("docker:");
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     if container.is_empty() || !container.chars().all(plain) {
         let message = format!("\"{container}\" is not the name of a container");
         return Err(invalid("container_invalid", message, "Give one that discovery found."));
     }
-    Ok(Location { target: format!("docker:{container}"), database: database.map(str::to_owned) })
+    Ok(format!("docker:{container}"))
 }
 
-/// Where an environment is.
-pub(crate) fn location_of(environment: &Environment) -> Result<Location> {
-    let container = environment.container.as_deref().filter(|_| environment.server_id.is_some());
-    let container = container.ok_or_else(|| {
+/// The server that an environment is on, and its container there.
+pub(crate) fn place_of(environment: &Environment) -> Result<(ServerId, &str)> {
+    let place = environment.server_id.zip(environment.container.as_deref());
+    place.ok_or_else(|| {
         let message = format!("environment \"{}\" has no server assigned", environment.name);
         invalid("no_server", message, "Choose an environment that is on a server.")
-    })?;
-    location(container, environment.database_name.as_deref())
+    })
 }
 
 /// Which database of an Odoo is meant. One that has none yet is taken at its word: a restore makes it.

@@ -12,6 +12,7 @@
 mod audit;
 mod backups;
 mod control;
+mod deployments;
 mod environments;
 mod events;
 mod identity;
@@ -20,6 +21,7 @@ pub mod plane;
 mod reconcile;
 mod restores;
 mod secrets;
+mod servers;
 mod signing;
 mod storages;
 mod tasks;
@@ -30,10 +32,12 @@ pub use backups::{
     BackupQuery, CompatibleEnvironment, CompatibleServer, Download, NewBackup, Part, PartLink, Urls,
 };
 pub use control::{Caller, Clock, Control, Once, Settings, Via};
+pub use deployments::{DeployAction, DeploymentWish};
 pub use environments::{Adopt, EnvironmentChange};
 pub use identity::{AccountLink, NewToken, NewUser, Setup, UserChange};
 pub use reconcile::Reconcilers;
 pub use restores::{NewEnvironment, RestorePlan, RestoreWish, Started};
 pub use secrets::Sealer;
+pub use servers::{NewServer, ServerChange, ServerTested, SshChange};
 pub use storages::{NewStorage, Rotated, StorageChange};
 pub use undoo_store::{Hint, Listed, MOST_COUNTED, Page};

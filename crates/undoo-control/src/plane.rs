@@ -10,19 +10,48 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use undoo_core::{BackupId, Finding, RestoreId, Result, Side, Signer};
+use undoo_core::{BackupId, Finding, RestoreId, Result, Side, Signer, platform::Deployment};
 use undoo_engine::{
-    order::{Audience, Failure, Intent, Options},
+    order::{Answer, Audience, Failure, Intent, Options},
     orders::{Listed, UndoPlan},
     outgoing::HeldOutgoing,
     record::Record,
     source::BackupOrder,
 };
 use undoo_storage::StorageConfig;
+pub use undoo_storage::{HostKey, SshAccess};
+
+/// How a server's Docker Engine is reached. Never written down: an `SshAccess` has secrets in it.
+#[derive(Debug, Clone)]
+pub enum ServerAccess {
+    /// It is the machine that the worker runs on.
+    Here,
+    /// By SSH.
+    Ssh(SshAccess),
+}
+
+/// A server that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFacts {
+    /// Version of its Docker Engine.
+    pub docker_version: String,
+    /// Its cores.
+    pub cpu_cores: i32,
+    /// Its memory, in GiB.
+    pub memory_gb: i32,
+    /// The disk that its engine keeps everything on, in GiB; `None` where that cannot be seen.
+    pub disk_gb: Option<i32>,
+    /// What of it is free, in GiB.
+    pub free_disk_gb: Option<i32>,
+    /// Ports of it that containers have taken, in their order.
+    pub ports_taken: Vec<u16>,
+}
 
 /// Where an Odoo is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Location {
+    /// The server that it is on.
+    pub server: ServerAccess,
     /// The Odoo, as the command line names a target: `docker:CONTAINER`.
     pub target: String,
     /// Its database; `None` to find it, where there is but one.
@@ -50,6 +79,26 @@ pub struct FoundOdoo {
     pub running: bool,
 }
 
+/// A part of the work on an environment that the platform makes itself. Each looks first, and may be done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeployStep {
+    /// Everything but the Odoo that can be reached: in its place stands a container that carries the restore.
+    /// PostgreSQL's settings are fast, and a crash of its server costs all that is in it.
+    Infrastructure,
+    /// PostgreSQL starts anew, with settings that survive a crash.
+    MakeDurable,
+    /// The Odoo that can be reached takes the carrier's place, and answers.
+    Release,
+    /// Both containers are made anew; the data stays.
+    Redeploy,
+    /// PostgreSQL and Odoo are started.
+    Start,
+    /// Odoo and PostgreSQL are stopped.
+    Stop,
+    /// Everything goes, data too. What is not there is gone already.
+    Destroy,
+}
+
 /// Who listens to a piece of work, and how it is called off.
 #[derive(Clone)]
 pub struct Watch {
@@ -57,6 +106,13 @@ pub struct Watch {
     pub audience: Arc<dyn Audience>,
     /// Cancelled when the work is to end; it then takes back what it did and answers `cancelled`.
     pub stop: CancellationToken,
+}
+
+impl Watch {
+    /// Nobody listens, and nothing calls the work off.
+    pub(crate) fn silent() -> Self {
+        Self { audience: Arc::new(|_: Answer| {}), stop: CancellationToken::new() }
+    }
 }
 
 /// A restore, as the data plane needs to know it.
@@ -154,8 +210,22 @@ pub struct MadeBackup {
 /// found, and taken further or back.
 #[async_trait]
 pub trait Plane: Send + Sync {
-    /// Odoo containers there are.
-    async fn discover(&self) -> Result<Vec<FoundOdoo>>;
+    /// Looks at a server. One whose host key nobody has confirmed is told nothing and not logged in to: the
+    /// problem is then `host_key_unknown`, and [`undoo_storage::host_key_in`] finds the key in it.
+    async fn look(&self, server: &ServerAccess) -> Result<ServerFacts>;
+
+    /// Does a part of the work on an environment that the platform makes itself. If `Infrastructure` fails, nothing
+    /// of what it made is left.
+    async fn deploy(
+        &self,
+        server: &ServerAccess,
+        deployment: &Deployment,
+        step: DeployStep,
+        watch: &Watch,
+    ) -> Result<(), Failure>;
+
+    /// Odoo containers there are on a server.
+    async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>>;
 
     /// Looks at one. A database that is named is taken at its word: it may still have to be made.
     async fn inspect(&self, at: &Location) -> Result<FoundOdoo>;

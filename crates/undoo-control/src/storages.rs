@@ -43,6 +43,10 @@ pub struct StorageChange {
 pub struct Rotated {
     /// Storages.
     pub storages: u64,
+    /// Servers.
+    pub servers: u64,
+    /// Deployments.
+    pub deployments: u64,
     /// Signing keys.
     pub signing_keys: u64,
 }
@@ -224,23 +228,20 @@ impl Control {
             self.allow(caller, Permission::PlatformManage, Scope::Platform, &named)?;
         }
         let Some(host) = config.access().connects_to() else { return Ok(Reach::Elsewhere) };
+        let reach = self.reach_to(caller, &host).await;
+        reach.ok_or_else(|| host_refused("storage_host_refused", &host))
+    }
+
+    /// How far a connection on somebody's behalf may reach to get to a host; `None` where they may not have it
+    /// made at all.
+    pub(crate) async fn reach_to(&self, caller: &Caller, host: &str) -> Option<Reach> {
         let host = host.trim_matches(['[', ']']);
         let is_named = self.settings.storage_hosts.iter().any(|named| named.eq_ignore_ascii_case(host));
         let administers = caller.grants.decide(Permission::PlatformManage, Scope::Platform);
         if is_named || administers == Decision::Granted {
-            return Ok(Reach::Anywhere);
+            return Some(Reach::Anywhere);
         }
-        if Reach::Elsewhere.allows_host(host).await {
-            return Ok(Reach::Elsewhere);
-        }
-        Err(Problem::new(
-            Kind::Denied,
-            "storage_host_refused",
-            format!(
-                "{host} leads to the server of the platform itself, or to one without an address of its own"
-            ),
-            "Give another machine's address; else a portal admin configures it, or names it in `storage_hosts`.",
-        ))
+        Reach::Elsewhere.allows_host(host).await.then_some(Reach::Elsewhere)
     }
 
     fn storages_of(&self, caller: &Caller, id: OrganisationId, permission: Permission) -> Result<()> {
@@ -280,6 +281,8 @@ impl Control {
             }
             page.page += 1;
         }
+        rotated.servers = self.servers_rotate().await?;
+        rotated.deployments = self.deployments_rotate().await?;
         page.page = 1;
         loop {
             let listed = people::organisations(&self.store, None, page).await?;
@@ -318,6 +321,16 @@ impl Control {
         tx.commit().await?;
         Ok(true)
     }
+}
+
+/// The problem of a host that somebody may not have connections made to.
+pub(crate) fn host_refused(code: &'static str, host: &str) -> Problem {
+    Problem::new(
+        Kind::Denied,
+        code,
+        format!("{host} leads to the server of the platform itself, or to one without an address of its own"),
+        "Give another machine's address; else a portal admin configures it, or names it in `storage_hosts`.",
+    )
 }
 
 /// The address of a storage, without secrets.

@@ -53,6 +53,16 @@ impl About {
         self.payload.to_json()
     }
 
+    /// An environment itself.
+    pub(crate) fn environment(environment: &Environment) -> Self {
+        Self {
+            organisation_id: environment.organisation_id,
+            environment_id: Some(environment.id),
+            server_id: environment.server_id,
+            payload: Payload::Environment { environment_id: environment.id },
+        }
+    }
+
     pub(crate) fn restore(point: &RestorePoint, payload: Payload) -> Self {
         Self {
             organisation_id: point.organisation_id,
@@ -67,9 +77,9 @@ impl About {
 fn priority(kind: TaskKind) -> i32 {
     match kind {
         TaskKind::Restore | TaskKind::Undo => 20,
-        TaskKind::Release => 15,
+        TaskKind::Release | TaskKind::Deploy | TaskKind::Start | TaskKind::Stop => 15,
         TaskKind::Backup => 10,
-        TaskKind::VerifyBackup | TaskKind::DeleteBackup | TaskKind::Purge => 0,
+        TaskKind::VerifyBackup | TaskKind::DeleteBackup | TaskKind::Purge | TaskKind::Destroy => 0,
     }
 }
 
@@ -235,6 +245,8 @@ impl Control {
             }
             TaskKind::Backup | TaskKind::VerifyBackup => Permission::BackupsCreate,
             TaskKind::DeleteBackup => Permission::BackupsDelete,
+            TaskKind::Deploy | TaskKind::Start | TaskKind::Stop => Permission::EnvironmentsUpdate,
+            TaskKind::Destroy => Permission::EnvironmentsDelete,
         };
         let task = self.task_for(&tx, caller, id, Some(permission)).await?;
         self.cancel(&tx, caller, &task).await?;
@@ -270,7 +282,7 @@ impl Control {
     /// What a task was about, when the task was cancelled before any worker took it.
     async fn never_began(&self, tx: &Tx, task: &Task) -> Result<()> {
         match (task.kind, Payload::of(task)?) {
-            (TaskKind::Restore, Payload::Restore { restore_id, .. }) => {
+            (TaskKind::Restore, Payload::Restore { restore_id } | Payload::NewEnvironment { restore_id }) => {
                 self.restore_never_began(tx, restore_id).await
             }
             (TaskKind::Backup, Payload::Backup { backup_id }) => {
@@ -288,6 +300,10 @@ impl Control {
         point.status = RestoreStatus::Cancelled;
         point.completed_at = Some(self.now());
         restore_points::update(tx, &point, before).await?;
+        if point.mode.makes_environment() {
+            let why = "its restore was called off before it began";
+            self.environment_gone(tx, point.target_environment_id, why).await?;
+        }
         // One that was handed back may have left its safety backup half-made; its worker has taken that back.
         if let Some(safety) = point.pre_restore_backup_id {
             self.backup_ends(tx, safety, BackupStatus::Cancelled, EventKind::BackupCancelled).await?;

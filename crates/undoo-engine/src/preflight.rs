@@ -8,7 +8,7 @@ use undoo_archive::{
 };
 use undoo_core::{Finding, Kind, Problem, RestoreId, Result};
 
-use crate::{cluster::Cluster, home::at, order::Parts, restore::Assignment, room};
+use crate::{cluster::Cluster, filestore, home::at, order::Parts, restore::Assignment, room};
 
 /// A database's name is also that of its filestore's directory, and PostgreSQL cuts off what is longer than
 /// its names can be, so that a rename would end elsewhere than at the name asked for.
@@ -68,7 +68,7 @@ pub fn findings(
             ));
         }
     }
-    findings.extend(file_system(root)?);
+    findings.extend(file_system(root, work.target.files_owner)?);
     findings.extend(room::findings(work, backup, cluster)?);
     Ok(findings)
 }
@@ -107,7 +107,12 @@ fn major(version: &str) -> Option<u32> {
 }
 
 /// Tries on the spot whether links and renames work, since they decide how files move.
-fn file_system(root: &Path) -> Result<Vec<Finding>> {
+fn file_system(root: &Path, owner: Option<(u32, u32)>) -> Result<Vec<Finding>> {
+    if !root.exists() {
+        // As Odoo would make it: whoever looks next takes its owner for Odoo's user.
+        fs::create_dir_all(root).map_err(at("create", root))?;
+        filestore::own(root, owner)?;
+    }
     let home = root.join(".undoo");
     fs::create_dir_all(&home).map_err(at("create", &home))?;
     // Plans take no lock, and another one may try at the same time.

@@ -30,6 +30,8 @@ pub enum Role {
     Binary,
     /// Asks an image a question, such as Odoo's version.
     Question,
+    /// Reaches the files of an environment that is being deployed or destroyed.
+    Files,
 }
 
 impl Role {
@@ -41,6 +43,7 @@ impl Role {
             Self::Agent => "cutover-agent",
             Self::Binary => "binary",
             Self::Question => "question",
+            Self::Files => "files",
         }
     }
 }

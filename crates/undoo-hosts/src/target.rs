@@ -29,7 +29,7 @@ pub use find::{compose_project, odoo_containers};
 pub use origin::image_digest;
 
 use crate::{
-    archive,
+    archive, deploy,
     docker::{Docker, problem},
 };
 use command::CommandLine;
@@ -79,6 +79,9 @@ pub struct OdooContainer {
     pub database_authorities: Option<String>,
     /// The compose project and service it belongs to.
     pub compose: Option<ComposeService>,
+    /// Whether it carries the restore of an environment that is being deployed ([`crate::deploy`]). Nobody is to
+    /// start it on a way back: without its database, Odoo makes an empty one.
+    pub carrier: bool,
     /// Memory limit in bytes; 0 is none.
     pub memory_limit: i64,
     /// Limit of processors in billionths of one; 0 is none.
@@ -178,11 +181,16 @@ impl OdooContainer {
 
     /// Whether the database lies on the disk of the filestore, as far as can be seen from here. Volumes of
     /// one Docker Engine do, unless someone took pains: by a driver or its options, or where both can be
-    /// looked at.
-    pub fn shares_disk_with_database(&self) -> bool {
+    /// looked at, which takes an engine of this machine.
+    pub fn shares_disk_with_database(&self, docker: &Docker) -> bool {
+        self.shares_disk(!docker.is_remote())
+    }
+
+    /// `here`: whether the paths on the Docker host are paths of this machine.
+    fn shares_disk(&self, here: bool) -> bool {
         let Some(database) = &self.database_container else { return false };
         let device = |mount: Option<&Mount>| {
-            let path = mount?.host_source.as_ref()?;
+            let path = mount?.host_source.as_ref().filter(|_| here)?;
             std::fs::metadata(path).ok().map(|metadata| std::os::unix::fs::MetadataExt::dev(&metadata))
         };
         let data = mount_of(&database.mounts, &database.data_dir);
@@ -284,6 +292,7 @@ pub async fn inspect_odoo(docker: &Docker, container: &str) -> Result<OdooContai
         database_container,
         database_authorities,
         compose: compose_service(&labels),
+        carrier: deploy::is_carrier(&labels),
         memory_limit: host.memory.unwrap_or(0),
         nano_cpus: host.nano_cpus.unwrap_or(0),
         working_dir: config.working_dir.unwrap_or_default(),

@@ -30,7 +30,10 @@ const TAGS: [(&str, &str); 10] = [
     ("auth", "Signing in and out, and who one is."),
     ("tokens", "Bearer tokens for programs."),
     ("organizations", "Organisations, their projects, and the people in them."),
-    ("environments", "Odoo with its database and files, adopted by its container."),
+    (
+        "environments",
+        "Odoo with its database and files: adopted by its container, or deployed for a restore.",
+    ),
     ("servers", "Machines with a Docker Engine."),
     ("storages", "Where backups go."),
     ("backups", "Making, listing, downloading and deleting backups."),

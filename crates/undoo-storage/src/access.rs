@@ -372,7 +372,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// An address of a server with users.
+/// An address on a server with users.
 fn show(
     f: &mut fmt::Formatter<'_>,
     scheme: &str,
@@ -380,6 +380,18 @@ fn show(
     host: &str,
     port: Option<u16>,
     path: &str,
+) -> fmt::Result {
+    show_server(f, scheme, user, host, port)?;
+    write!(f, "/{path}")
+}
+
+/// The address of a server with users.
+pub(crate) fn show_server(
+    f: &mut fmt::Formatter<'_>,
+    scheme: &str,
+    user: Option<&str>,
+    host: &str,
+    port: Option<u16>,
 ) -> fmt::Result {
     write!(f, "{scheme}://")?;
     if let Some(user) = user {
@@ -391,10 +403,10 @@ fn show(
     } else {
         f.write_str(host)?
     }
-    if let Some(port) = port {
-        write!(f, ":{port}")?;
+    match port {
+        Some(port) => write!(f, ":{port}"),
+        None => Ok(()),
     }
-    write!(f, "/{path}")
 }
 
 async fn open_local(path: PathBuf, place: String, options: Options) -> Result<Opened> {

@@ -8,7 +8,7 @@ use undoo_core::{Kind, Problem, Result};
 
 use crate::{
     access::{Access, FtpAccess, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess, SshAccess},
-    location::Location,
+    location::{Authority, Location, redacted},
 };
 
 impl Location {
@@ -113,6 +113,67 @@ impl Location {
                 Access::Sftp(SftpAccess { ssh, path })
             }
         })
+    }
+}
+
+impl SshAccess {
+    /// The server of an address `ssh://USER@HOST[:PORT]`, with the credentials that this process's environment
+    /// has for it: `UNDOO_SSH_KEY` (a private key), `UNDOO_SSH_KEY_PASSPHRASE`, `UNDOO_SSH_PASSWORD` and
+    /// `UNDOO_SSH_HOST_KEY`. Each may be given as a file, by a variable of its name and `_FILE`. What the
+    /// address says, and `host_key`, come first.
+    ///
+    /// # Errors
+    /// `invalid_address` for what is no such address; [`Kind::Denied`] when neither a key nor a password is
+    /// set, or a file cannot be read.
+    pub fn with_environment(address: &str, host_key: Option<&str>) -> Result<Self> {
+        Self::with_variables(address, host_key, |name| std::env::var(name).ok())
+    }
+
+    /// As [`SshAccess::with_environment`], from any set of variables.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_variables(
+        address: &str,
+        host_key: Option<&str>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        let invalid = |why: &str| {
+            // Without its user part, also where there is no scheme before it.
+            let shown = redacted(address);
+            let shown = shown.rsplit('@').next().unwrap_or_default();
+            Problem::new(
+                Kind::Invalid,
+                "invalid_address",
+                format!("{shown} is not the address of a server: {why}"),
+                "Give ssh://USER@HOST, or ssh://USER@HOST:PORT where its SSH server has another port than 22.",
+            )
+        };
+        let (scheme, rest) = address.split_once("://").ok_or_else(|| invalid("it has no ssh://"))?;
+        if !scheme.eq_ignore_ascii_case("ssh") {
+            return Err(invalid("only ssh is known"));
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#']) {
+            return Err(invalid("a server's address has no path"));
+        }
+        let Authority { user, password, host, port } =
+            Authority::parse(authority).map_err(|why| invalid(&why))?;
+        let user = user.ok_or_else(|| invalid("it does not say who logs in"))?;
+        let set = Variables(&variable);
+        let access = Self {
+            host,
+            port,
+            user,
+            password: password.or(set.secret("UNDOO_SSH_PASSWORD")?),
+            private_key: set.secret("UNDOO_SSH_KEY")?,
+            passphrase: set.secret("UNDOO_SSH_KEY_PASSPHRASE")?,
+            host_key: host_key.map(str::to_owned).or(set.get("UNDOO_SSH_HOST_KEY")?),
+        };
+        if access.password.is_none() && access.private_key.is_none() {
+            return Err(missing(&access.to_string(), "UNDOO_SSH_KEY_FILE or UNDOO_SSH_PASSWORD", false));
+        }
+        Ok(access)
     }
 }
 
@@ -222,5 +283,30 @@ mod tests {
         let location = Location::parse("sftp://u@h/x").expect("an address");
         let problem = location.with_variables(|_| None).expect_err("no key");
         assert!(problem.message.contains("SFTP_KEY_FILE"), "{}", problem.message);
+    }
+
+    #[test]
+    fn a_server_is_named_by_its_address_and_opened_with_variables_of_its_own() {
+        let set = |name: &str| ["UNDOO_SSH_KEY", "UNDOO_SSH_HOST_KEY"].contains(&name).then(|| name.into());
+        let access =
+            SshAccess::with_variables("ssh://deploy@[fd12::5]:2222/", None, set).expect("an address");
+        assert_eq!(access.to_string(), "ssh://deploy@[fd12::5]:2222");
+        assert_eq!(access.private_key.as_ref().map(ExposeSecret::expose_secret), Some("UNDOO_SSH_KEY"));
+        assert_eq!(access.host_key.as_deref(), Some("UNDOO_SSH_HOST_KEY"));
+        let pinned = SshAccess::with_variables("ssh://u@h", Some("SHA256:x"), set).expect("an address");
+        assert_eq!(pinned.host_key.as_deref(), Some("SHA256:x"));
+        let problem = SshAccess::with_variables("ssh://u@h", None, |_| None).expect_err("no key");
+        assert!(problem.message.contains("UNDOO_SSH_KEY_FILE"), "{}", problem.message);
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_server_is_refused_without_its_password() {
+        for address in
+            ["h", "u:geheim@h", "ssh://h", "ssh://", "sftp://u@h", "ssh://u:geheim@h/path", "ssh://u@h:x"]
+        {
+            let problem = SshAccess::with_variables(address, None, |_| None).expect_err(address);
+            assert_eq!((problem.kind, problem.code), (Kind::Invalid, "invalid_address"), "{address}");
+            assert!(!problem.message.contains("geheim"), "{}", problem.message);
+        }
     }
 }

@@ -443,6 +443,11 @@ pub fn problem_of(error: io::Error) -> Result<Problem, io::Error> {
     error.downcast()
 }
 
+/// The problem among the causes of an error of somebody who reads from a stream of this crate.
+pub fn problem_among<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Problem> {
+    find(error)
+}
+
 /// The first `T` in a chain of causes. An [`io::Error`] skips its inner error in `source`, so that one is
 /// looked into.
 pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {

@@ -31,6 +31,7 @@ mod resume;
 mod s3;
 mod same_server;
 mod sftp;
+pub mod ssh;
 mod storage;
 mod tcp;
 mod upload;
@@ -40,7 +41,7 @@ pub use access::{
 };
 pub use blocking::{BlockingFolder, BlockingObject, BlockingUpload};
 pub use check::{Outcome, Report, Step, StepName, test};
-pub use fault::{HostKey, host_key_in, problem_in, problem_of};
+pub use fault::{HostKey, host_key_in, problem_among, problem_in, problem_of};
 pub use folder::{Entry, Folder};
 pub use local::{LocalFile, LocalFolder};
 pub use location::Location;

@@ -199,21 +199,36 @@ fn bucket(provider: Provider, rest: &str) -> Result<Location, String> {
     })
 }
 
+/// A server with users, as it stands between the scheme of an address and its path.
+pub(crate) struct Authority {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<SecretString>,
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+}
+
+impl Authority {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        // A scheme that the library has no opinion about, so that it does not fold the path.
+        let url = Url::parse(&format!("x://{text}")).map_err(|error| error.to_string())?;
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        if host.is_empty() {
+            return Err("it names no server".to_owned());
+        }
+        let user = (!url.username().is_empty()).then(|| decoded(url.username()));
+        let password = url.password().map(|password| SecretString::from(decoded(password)));
+        Ok(Self { user, password, host, port: url.port() })
+    }
+}
+
 fn server(scheme: &str, rest: &str) -> Result<Location, String> {
     let (rest, mut query) = Query::split(rest);
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    // A scheme that the library has no opinion about, so that it does not fold the path.
-    let url = Url::parse(&format!("x://{authority}")).map_err(|error| error.to_string())?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    if host.is_empty() {
-        return Err("it names no server".to_owned());
-    }
-    let (port, path) = (url.port(), decoded(path));
+    let Authority { user, password, host, port } = Authority::parse(authority)?;
+    let path = decoded(path);
     if path.chars().any(char::is_control) || path.split('/').any(|part| part == "..") {
         return Err("its path leads elsewhere".to_owned());
     }
-    let user = (!url.username().is_empty()).then(|| decoded(url.username()));
-    let password = url.password().map(|password| SecretString::from(decoded(password)));
     let location = if scheme == "sftp" {
         let ssh = SshAccess {
             host,

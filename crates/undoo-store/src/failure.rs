@@ -96,7 +96,7 @@ fn database_problem(error: &dyn DatabaseError) -> Problem {
             "look at what is there; choose another name",
         );
     }
-    if error.is_foreign_key_violation() {
+    if error.is_foreign_key_violation() || is_restricted(error) {
         return Problem::new(
             Kind::Conflict,
             "gone_meanwhile",
@@ -112,6 +112,11 @@ fn database_problem(error: &dyn DatabaseError) -> Problem {
     } else {
         defect()
     }
+}
+
+/// SQLite carries `ON DELETE RESTRICT` out as a trigger, and says so (SQLITE_CONSTRAINT_TRIGGER). We have none.
+fn is_restricted(error: &dyn DatabaseError) -> bool {
+    error.try_downcast_ref::<SqliteError>().is_some() && error.code().as_deref() == Some("1811")
 }
 
 /// By SQLSTATE (PostgreSQL's manual, appendix A).

@@ -12,6 +12,7 @@
 pub mod access;
 pub mod audit;
 pub mod backups;
+pub mod deployments;
 pub mod environments;
 pub mod events;
 mod failure;

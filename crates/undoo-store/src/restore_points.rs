@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::{Expr, JoinType, Query},
+    sqlx::types::Uuid,
 };
 use undoo_core::{
-    BackupId, EnvironmentId, RestoreId, Result,
+    BackupId, EnvironmentId, OrganisationId, RestoreId, Result, ServerId,
     platform::{RestorePoint, RestoreStatus},
 };
 
@@ -137,6 +139,47 @@ pub async fn stuck(on: &impl Connection, limit: u64) -> Result<Vec<RestorePoint>
         .order_by_asc(Column::CreatedAt)
         .limit(limit);
     found.all(on.reads()).await.map_err(failure)?.into_iter().map(RestorePoint::try_from).collect()
+}
+
+/// For each pair that is kept beside a live one, or may be because its restore is stuck: the server that it is
+/// on, and about how many bytes it has there. That is what its safety backup has unpacked; without one, what
+/// the backup has that replaced it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn kept_on_servers(
+    on: &impl Connection,
+    organisation: OrganisationId,
+) -> Result<Vec<(ServerId, u64)>> {
+    let bytes = "COALESCE(safety.database_size_bytes + COALESCE(safety.filestore_size_bytes, 0), \
+                 backup.database_size_bytes + COALESCE(backup.filestore_size_bytes, 0), backup.size_bytes, 0)";
+    let at = |join: &'static str| Expr::cust(join);
+    let kept = Query::select()
+        .expr_as(Expr::cust("environment.server_id"), "server_id")
+        .expr_as(Expr::cust(bytes), "bytes")
+        .from_as("restore_points", "point")
+        .join_as(
+            JoinType::InnerJoin,
+            "environments",
+            "environment",
+            at("environment.id = point.target_environment_id"),
+        )
+        .join_as(JoinType::InnerJoin, "backups", "backup", at("backup.id = point.backup_id"))
+        .join_as(JoinType::LeftJoin, "backups", "safety", at("safety.id = point.pre_restore_backup_id"))
+        .and_where(sea_orm::sea_query::ExprTrait::eq(
+            Expr::col(("point", "organisation_id")),
+            organisation.uuid(),
+        ))
+        .and_where(Expr::cust("environment.server_id IS NOT NULL"))
+        .and_where(Expr::cust("(point.undo_until IS NOT NULL OR point.status = 'stuck')"))
+        .to_owned();
+    let rows = on.reads().query_all(&kept).await.map_err(failure)?;
+    let each = rows.iter().map(|row| {
+        let server: Uuid = row.try_get("", "server_id").map_err(failure)?;
+        let bytes: i64 = row.try_get("", "bytes").map_err(failure)?;
+        Ok((server.into(), u64::try_from(bytes).unwrap_or(0)))
+    });
+    each.collect()
 }
 
 fn went_live() -> [&'static str; 2] {

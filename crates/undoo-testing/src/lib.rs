@@ -1,5 +1,5 @@
 //! The real servers that tests of several crates need: programs of every PostgreSQL, a way to run them as
-//! anybody, and a SeaweedFS.
+//! anybody, a SeaweedFS, an sshd and a vsftpd.
 //!
 //! Only `dev-dependencies` may name this crate; nothing of it is in the program. It panics where a test
 //! would.
@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 pub mod postgres;
+pub mod servers;
 pub mod weed;
 
 use std::{

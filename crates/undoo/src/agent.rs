@@ -47,6 +47,9 @@ pub struct AgentOrder {
     pub odoo: String,
     /// The port that Odoo listens on in it.
     pub http_port: u16,
+    /// Whether it only stands for an environment that is being deployed, and is not to be started.
+    #[serde(default)]
+    pub carrier: bool,
     /// Other running containers with sessions or files open.
     pub holders: Vec<String>,
     /// How long Odoo took to boot for the proof, in milliseconds.
@@ -69,6 +72,7 @@ struct Containers {
     docker: Docker,
     odoo: String,
     http_port: u16,
+    carrier: bool,
     database: String,
     others: Vec<String>,
     patience: Patience,
@@ -129,6 +133,7 @@ async fn cut_over(ui: &Ui) -> Result<Record> {
         others: begun.holders.into_iter().filter(|id| *id != order.odoo).collect(),
         odoo: order.odoo,
         http_port: order.http_port,
+        carrier: order.carrier,
         database: order.target.database.clone(),
         patience: patience(begun.booted_ms),
     };
@@ -173,12 +178,16 @@ impl Services for Containers {
     }
 
     async fn start(&self) -> Result<()> {
-        let mut all = vec![self.odoo.clone()];
+        let mut all = if self.carrier { Vec::new() } else { vec![self.odoo.clone()] };
         all.extend(self.others.iter().cloned());
         service::start(&self.docker, &all).await
     }
 
     async fn await_health(&self) -> Result<()> {
+        // Whoever deploys asks the Odoo that takes its place.
+        if self.carrier {
+            return Ok(());
+        }
         let address = target::address(&self.docker, &self.odoo).await?.ok_or_else(|| {
             Problem::new(
                 Kind::NotProven,

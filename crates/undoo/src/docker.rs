@@ -2,6 +2,7 @@
 //! detached agent.
 
 mod attempt;
+mod cutover;
 mod environment;
 mod movers;
 
@@ -19,31 +20,21 @@ use undoo_core::{Kind, Problem, RestoreId, Result, Side, pair};
 use undoo_engine::{
     health::{Answered, Patience},
     home::Home,
-    order::{Answer, Failure, Target},
+    order::{Failure, Target},
     orders::Order,
     pg::{DatabaseAccess, Tls},
-    record::Record,
     restore::Assignment,
 };
 use undoo_hosts::{
-    Docker, DockerEndpoint, Labels,
-    agent::{self as agents, Agent},
-    binary,
-    cleanup::{self, LeftoverKind},
-    mover::{ContainerEnd, MoverSpec, last_lines},
+    Docker, DockerEndpoint, Labels, Machine, binary, cleanup,
+    mover::{MoverSpec, last_lines},
     odoo::{BootedOdoo, DATABASE_ALIAS, HTTP_PORT, OdooRun, proof_network},
     service::{self, Holder},
     target::{self, OdooContainer},
 };
 use undoo_storage::StorageConfig;
 
-use crate::{
-    agent::{AgentEnd, AgentOrder},
-    caller::Caller,
-    cli::TargetArgs,
-    hold::Hold,
-    place::Cutover,
-};
+use crate::caller::Caller;
 pub use attempt::Attempt;
 use movers::Open;
 
@@ -65,6 +56,7 @@ pub struct DockerPlace {
     target: Target,
     binary: String,
     image: String,
+    processors: Option<usize>,
     /// The mover of the restore that is under way.
     open: Mutex<Option<Open>>,
 }
@@ -74,18 +66,31 @@ impl DockerPlace {
     ///
     /// # Errors
     /// As [`DockerPlace::adopt`], and where no database can be told.
-    pub async fn find(name: &str, args: &TargetArgs, caller: Caller<'_>) -> Result<Self> {
-        let mut place = Self::adopt(name).await?;
-        place.target.database = place.database(args, caller).await?;
+    pub async fn find(
+        endpoint: DockerEndpoint,
+        name: &str,
+        database: Option<&str>,
+        caller: Caller<'_>,
+    ) -> Result<Self> {
+        let mut place = Self::adopt(endpoint, name).await?;
+        place.target.database = match database {
+            Some(name) => name.to_owned(),
+            None => place.database(caller).await?,
+        };
         Ok(place)
     }
 
     /// Adopts the Odoo that `name` says: `docker:CONTAINER` or `compose:PROJECT`. No database is meant yet.
     ///
     /// # Errors
-    /// When there is none, or what a restore needs of it cannot be found.
-    pub async fn adopt(name: &str) -> Result<Self> {
-        let docker = Docker::connect(DockerEndpoint::Local).await?;
+    /// When there is none, or what a restore needs of it cannot be found; `server_architecture` where another
+    /// machine cannot run this program.
+    pub async fn adopt(endpoint: DockerEndpoint, name: &str) -> Result<Self> {
+        let docker = Docker::connect(endpoint).await?;
+        let processors = match docker.server() {
+            Some(server) => Some(fitting(server, docker.machine().await?)?),
+            None => None,
+        };
         let odoo = odoo_named(&docker, name).await?;
         let image =
             odoo.database_container.as_ref().map_or_else(|| odoo.image_id.clone(), |db| db.image_id.clone());
@@ -94,8 +99,8 @@ impl DockerPlace {
                 .caused_by(error)
         })?;
         let binary = binary::ensure_binary(&docker, &program, &image).await?;
-        let target = describe(name, &odoo)?;
-        Ok(Self { docker, odoo, target, binary, image, open: Mutex::default() })
+        let target = describe(name, &docker, &odoo)?;
+        Ok(Self { docker, odoo, target, binary, image, processors, open: Mutex::default() })
     }
 
     /// The target.
@@ -103,11 +108,13 @@ impl DockerPlace {
         &self.target
     }
 
-    /// The database that is meant: the one named, Odoo's only one, or the only one that its role owns.
-    async fn database(&self, args: &TargetArgs, caller: Caller<'_>) -> Result<String> {
-        if let Some(name) = &args.database {
-            return Ok(name.clone());
-        }
+    /// The processors of the machine that it is on, where that is another than this one.
+    pub fn processors(&self) -> Option<usize> {
+        self.processors
+    }
+
+    /// The database that is meant where none is named: Odoo's only one, or the only one that its role owns.
+    async fn database(&self, caller: Caller<'_>) -> Result<String> {
         let names = self.databases(caller).await?;
         match names.as_slice() {
             [name] => Ok(name.clone()),
@@ -144,7 +151,9 @@ impl DockerPlace {
     /// # Errors
     /// Those of the engine.
     pub async fn stop(&self, caller: Caller<'_>) -> Result<()> {
-        let mut all = vec![self.odoo.id.clone()];
+        // What is noted is started again; a carrier never is.
+        let own = (!self.odoo.carrier).then(|| self.odoo.id.clone());
+        let mut all: Vec<String> = own.into_iter().collect();
         all.extend(self.holders(caller).await?.into_iter().map(|holder| holder.id));
         // Before: one that does not stop may leave others stopped, and whoever stopped them may be lost.
         let note = Order::NoteStopped { target: self.target.clone(), containers: all.clone() };
@@ -227,7 +236,9 @@ impl DockerPlace {
 
     /// This machine's address as the environment's containers see it.
     fn gateway(&self) -> Option<IpAddr> {
-        self.odoo.networks.iter().find_map(|network| network.gateway)
+        // An Odoo that was never started has no address of its own; its database has one in the same network.
+        let database = self.odoo.database_container.iter().flat_map(|database| &database.networks);
+        self.odoo.networks.iter().chain(database).find_map(|network| network.gateway)
     }
 
     fn proof_run(&self, work: &Assignment, database: String, network: String) -> Result<OdooRun<'_>> {
@@ -359,91 +370,6 @@ impl DockerPlace {
         })
     }
 
-    /// Cuts over in an agent, and follows it.
-    ///
-    /// The mover of the restore, if it is kept, hands the target's lock over to the agent: it is told so
-    /// before there is an agent, and goes on with that even if this process dies.
-    ///
-    /// # Errors
-    /// Those of the cutover. When following breaks off, the agent goes on; `Cancelled` with code
-    /// `cutover_goes_on` when that was by Ctrl-C.
-    pub async fn cut_over(&self, cutover: Cutover, caller: Caller<'_>) -> Result<Record, Failure> {
-        let handed_over = self.is_kept(&cutover.id.to_string()).await;
-        let holders = self.holders(caller).await?.into_iter().map(|holder| holder.id).collect();
-        let order = AgentOrder {
-            target: self.target.clone(),
-            id: cutover.id,
-            to: cutover.to,
-            epoch: cutover.epoch,
-            auto_rollback: cutover.auto_rollback,
-            handed_over,
-            odoo: self.odoo.id.clone(),
-            http_port: self.odoo.conf.http_port,
-            holders,
-            booted_ms: cutover.booted_ms,
-            hold: Hold::asked(),
-        };
-        let ended = CancellationToken::new();
-        let hand_over = async {
-            if handed_over {
-                let order = Order::HandOver { target: self.target.clone(), id: cutover.id };
-                let handed = self.order_until(order, caller.quietly().audience, ended.cancelled()).await;
-                // The agent says what came of it.
-                if let Err(failure) = handed {
-                    tracing::debug!(error = %failure.problem, "the lock was not handed over");
-                }
-            }
-        };
-        let follow = async {
-            let value = self.follow_agent(&order, caller).await;
-            // An agent that goes on still needs the lock.
-            if !matches!(&value, Err(failure) if failure.problem.code == CUTOVER_GOES_ON) {
-                ended.cancel();
-            }
-            value
-        };
-        let ((), value) = tokio::join!(hand_over, follow);
-        serde_json::from_value(value?).map_err(|error| {
-            Problem::new(Kind::Internal, "answer", "the agent's answer cannot be read", "please report this")
-                .caused_by(error)
-                .into()
-        })
-    }
-
-    /// Starts an agent and follows it to its end.
-    async fn follow_agent(&self, order: &AgentOrder, caller: Caller<'_>) -> AgentEnd {
-        for dead in agents::find_agents_on(&self.docker, &self.odoo.name).await? {
-            if !dead.running {
-                agents::remove(&self.docker, &dead.id).await?;
-            }
-        }
-        // The mover of a command that was killed when there was a cutover already.
-        for dead in cleanup::list(&self.docker, Some(&order.id.to_string())).await? {
-            if dead.kind == LeftoverKind::Container && !dead.running {
-                agents::remove(&self.docker, &dead.id).await?;
-            }
-        }
-        let spec = self.spec(&order.id.to_string(), &["cutover-agent"]);
-        let agent = agents::start(&self.docker, &spec, &self.binary, &written(order)?).await?;
-        self.listen_to(&agent, caller).await
-    }
-
-    /// Follows an agent to its end and removes it.
-    async fn listen_to(&self, agent: &Agent, caller: Caller<'_>) -> AgentEnd {
-        let mut outcome: Option<AgentEnd> = None;
-        let listen = |line: &str| match serde_json::from_str::<Answer>(line) {
-            Ok(answer @ (Answer::Done { .. } | Answer::Failed { .. })) => outcome = answer.outcome(),
-            Ok(answer) => caller.audience.tell(answer),
-            Err(_) => tracing::warn!(line, "an agent said something that is no answer"),
-        };
-        let end = tokio::select! {
-            end = agents::follow(&self.docker, &agent.id, listen) => end?,
-            () = caller.stop.asked() => return Err(goes_on(&agent.name, &self.target.name).into()),
-        };
-        agents::remove(&self.docker, &agent.id).await?;
-        outcome.unwrap_or_else(|| Err(agent_died(&end, &self.target.name).into()))
-    }
-
     /// Containers besides Odoo's own that hold sessions on the database or the filestore: they are
     /// stopped for the cutover and started again after it.
     ///
@@ -512,7 +438,21 @@ fn failed_pages(log: &str) -> usize {
     log.lines().filter(|line| line.contains("\"GET /web/login") && line.contains("\" 500 ")).count()
 }
 
-fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
+/// The processors of another machine, if it can run this program.
+fn fitting(server: &str, machine: Machine) -> Result<usize> {
+    let own = std::env::consts::ARCH;
+    if machine.architecture == own {
+        return Ok(machine.processors);
+    }
+    Err(Problem::new(
+        Kind::Invalid,
+        "server_architecture",
+        format!("the processors of {server} are {}, and this program is for {own}", machine.architecture),
+        format!("run the undoo for {} on a machine of its kind", machine.architecture),
+    ))
+}
+
+fn describe(name: &str, docker: &Docker, odoo: &OdooContainer) -> Result<Target> {
     let missing = |what: &str| {
         Problem::new(
             Kind::Missing,
@@ -547,7 +487,7 @@ fn describe(name: &str, odoo: &OdooContainer) -> Result<Target> {
         database: String::new(),
         filestore_root: odoo.filestore_root.clone().into(),
         files_owner: odoo.owner.map(|owner| (owner.uid, owner.gid)),
-        shares_disk: odoo.shares_disk_with_database(),
+        shares_disk: odoo.shares_disk_with_database(docker),
         database_disks: movers::database_disks(odoo).into_iter().map(|bind| bind.target.into()).collect(),
         database_pinned: !conf.db_name.is_empty(),
         name: name.to_owned(),
@@ -561,30 +501,6 @@ fn written(order: &impl serde::Serialize) -> Result<Vec<u8>> {
         Problem::new(Kind::Internal, "order", "an order could not be written", "please report this")
             .caused_by(error)
     })
-}
-
-/// Code of the problem with which following a cutover ends at Ctrl-C.
-const CUTOVER_GOES_ON: &str = "cutover_goes_on";
-
-fn goes_on(agent: &str, target: &str) -> Problem {
-    Problem::new(
-        Kind::Cancelled,
-        CUTOVER_GOES_ON,
-        format!("the cutover goes on by itself, in the container {agent}; nobody watches it any more"),
-        format!(
-            "follow it with `docker logs --follow {agent}`; `undoo list {target}` shows where it stands, \
-             `undoo undo {target}` goes back once it is done, `undoo resume {target}` finishes it if it breaks off"
-        ),
-    )
-}
-
-fn agent_died(end: &ContainerEnd, target: &str) -> Problem {
-    Problem::new(
-        Kind::Stuck,
-        "agent_died",
-        format!("the cutover ended with {} before it was complete: {}", end.exit_code, end.last_lines()),
-        format!("run `undoo resume {target}` to finish it, or `undoo undo {target}` to go back"),
-    )
 }
 
 /// The storage of a backup as it is named on the command line.

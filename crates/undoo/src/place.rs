@@ -48,7 +48,8 @@ impl Place {
     pub async fn find(name: Option<&str>, args: &TargetArgs, caller: Caller<'_>) -> Result<Self> {
         match name {
             Some(name) => {
-                DockerPlace::find(name, args, caller).await.map(|place| Self::Docker(Box::new(place)))
+                let found = DockerPlace::find(args.ssh.endpoint()?, name, args.database.as_deref(), caller);
+                found.await.map(|place| Self::Docker(Box::new(place)))
             }
             None => DirectPlace::find(args).map(|place| Self::Direct(Box::new(place))),
         }
@@ -97,6 +98,14 @@ impl Place {
             .caused_by(error)
             .into()
         })
+    }
+
+    /// The processors of the machine that works, where that is another than this one.
+    pub fn processors(&self) -> Option<usize> {
+        match self {
+            Self::Docker(place) => place.processors(),
+            Self::Direct(_) => None,
+        }
     }
 
     /// Whether Odoo's own command can be run here against the staged database.

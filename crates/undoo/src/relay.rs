@@ -60,6 +60,31 @@ impl Relay {
     }
 }
 
+/// Refuses a place that only this machine can open, for a mover on another one.
+///
+/// # Errors
+/// `backup_not_on_server` for a file or folder of this machine, `storage_not_on_server` for what listens on its
+/// loopback only.
+pub fn refuse_from(server: &str, access: &Access) -> Result<()> {
+    if access.on_this_server().is_none() {
+        return Ok(());
+    }
+    let shown = server.rsplit('@').next().unwrap_or(server);
+    let elsewhere =
+        "use a storage that the server reaches: s3://, r2://, b2://, minio://, sftp://, ftp:// or https://";
+    let (code, message) = match access {
+        Access::Local { .. } => (
+            "backup_not_on_server",
+            format!("{access} is of this machine, and the target is on another ({shown})"),
+        ),
+        _ => (
+            "storage_not_on_server",
+            format!("{access} is reached from this machine only, and the target is on another ({shown})"),
+        ),
+    };
+    Err(Problem::new(Kind::Invalid, code, message, elsewhere))
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -88,5 +113,25 @@ async fn forward(listener: TcpListener, to: String) {
                 tracing::debug!(%error, "a forwarded connection broke");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use undoo_storage::Location;
+
+    use super::*;
+
+    #[test]
+    fn what_only_this_machine_opens_is_refused_for_a_target_on_another() {
+        let code = |address: &str| {
+            let location = Location::parse(address).expect(address);
+            let access = location.with_variables(|_| Some("x".into())).expect(address);
+            refuse_from("ssh://u@10.0.0.7", &access).err().map(|problem| problem.code)
+        };
+        assert_eq!(code("/srv/backups/b.zip"), Some("backup_not_on_server"));
+        assert_eq!(code("http://127.0.0.1:8080/b.zip"), Some("storage_not_on_server"));
+        assert_eq!(code("sftp://u@localhost/b"), Some("storage_not_on_server"));
+        assert_eq!(code("s3://bucket/b.zip"), None);
     }
 }

@@ -18,8 +18,8 @@ use crate::{
         CompatibleServersResponse, CreateBackupRequest, DownloadQuery,
     },
     environments::{
-        AdoptRequest, EnvironmentPatch, EnvironmentQuery, EnvironmentResponse, FoundOdoo, InspectQuery,
-        ServerResponse,
+        AdoptRequest, DestroyRequest, EnvironmentDetails, EnvironmentPatch, EnvironmentQuery,
+        EnvironmentResponse, FoundOdoo, InspectQuery,
     },
     identity::{
         CreateTokenRequest, CreateTokenResponse, CreateUserRequest, CreateUserResponse, InvitationRequest,
@@ -33,6 +33,7 @@ use crate::{
         HeldResponse, RestorePlanResponse, RestorePointResponse, RestoreQuery, RestoreRequestV2,
         RestoreResponseV2, UndoPlanResponse,
     },
+    servers::{CreateServerRequest, ServerPatch, ServerResponse, ServerTestRequest, ServerTestResponse},
     storages::{
         CreateStorageRequest, StorageConfig, StoragePatch, StorageResponse, StorageTestQuery,
         StorageTestResponse,
@@ -228,6 +229,31 @@ impl Client {
         self.get(&["servers", &id.to_string()]).answer().await
     }
 
+    /// Adds a server, once it was reached.
+    pub async fn server_create(&self, request: &CreateServerRequest) -> Result<ServerResponse> {
+        self.post(&["servers"]).json(request)?.patiently().answer().await
+    }
+
+    /// Reaches a server, and keeps nothing of how.
+    pub async fn server_test(&self, request: &ServerTestRequest) -> Result<ServerTestResponse> {
+        self.post(&["servers", "test"]).json(request)?.patiently().answer().await
+    }
+
+    /// Changes a server.
+    pub async fn server_update(&self, id: ServerId, patch: &ServerPatch) -> Result<ServerResponse> {
+        self.patch(&["servers", &id.to_string()]).json(patch)?.patiently().answer().await
+    }
+
+    /// Looks at a server now.
+    pub async fn server_verify(&self, id: ServerId) -> Result<ServerResponse> {
+        self.post(&["servers", &id.to_string(), "verify"]).patiently().answer().await
+    }
+
+    /// Forgets a server that nothing is on.
+    pub async fn server_delete(&self, id: ServerId) -> Result<()> {
+        self.delete(&["servers", &id.to_string()]).done().await
+    }
+
     /// The Odoos that run on a server, adopted or not.
     pub async fn containers(&self, server: ServerId) -> Result<Vec<FoundOdoo>> {
         self.get(&["servers", &server.to_string(), "containers"]).patiently().answer().await
@@ -255,7 +281,7 @@ impl Client {
     }
 
     /// An environment.
-    pub async fn environment(&self, id: EnvironmentId) -> Result<EnvironmentResponse> {
+    pub async fn environment(&self, id: EnvironmentId) -> Result<EnvironmentDetails> {
         self.get(&["environments", &id.to_string()]).answer().await
     }
 
@@ -271,6 +297,31 @@ impl Client {
     /// Forgets an environment; its Odoo stays where it is.
     pub async fn environment_delete(&self, id: EnvironmentId) -> Result<()> {
         self.delete(&["environments", &id.to_string()]).done().await
+    }
+
+    /// Makes the containers of an environment anew; its data stays.
+    pub async fn environment_deploy(&self, id: EnvironmentId, key: &IdempotencyKey) -> Result<TaskResponse> {
+        self.post(&["environments", &id.to_string(), "deploy"]).once(key).answer().await
+    }
+
+    /// Starts an environment.
+    pub async fn environment_start(&self, id: EnvironmentId, key: &IdempotencyKey) -> Result<TaskResponse> {
+        self.post(&["environments", &id.to_string(), "start"]).once(key).answer().await
+    }
+
+    /// Stops an environment.
+    pub async fn environment_stop(&self, id: EnvironmentId, key: &IdempotencyKey) -> Result<TaskResponse> {
+        self.post(&["environments", &id.to_string(), "stop"]).once(key).answer().await
+    }
+
+    /// Removes an environment from its server, with everything that is in it.
+    pub async fn environment_destroy(
+        &self,
+        id: EnvironmentId,
+        request: &DestroyRequest,
+        key: &IdempotencyKey,
+    ) -> Result<TaskResponse> {
+        self.post(&["environments", &id.to_string(), "destroy"]).json(request)?.once(key).answer().await
     }
 
     /// An organisation's storages.

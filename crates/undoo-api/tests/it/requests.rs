@@ -7,7 +7,8 @@ use undoo_api::{
     environments::EnvironmentPatch,
     identity::{CreateTokenRequest, LoginRequest},
     organisations::NameRequest,
-    restores::{RestoreRequest, RestoreRequestV2, RestoreStrategy},
+    restores::{NewEnvironment, RestoreRequest, RestoreRequestV2, RestoreStrategy},
+    servers::ServerPatch,
     storages::{StorageConfig, StorageProvider},
 };
 use undoo_core::{
@@ -52,6 +53,51 @@ fn the_simple_restore_is_the_other_one_with_defaults() {
 
     let to = RestoreRequestV2::from(RestoreRequest { target_environment_id: Some(environment), ..simple });
     assert_eq!((to.target.mode, to.target.environment_id), (RestoreMode::Existing, Some(environment)));
+}
+
+#[test]
+fn an_environment_that_is_made_needs_a_name_and_a_type_and_the_rest_is_the_backups() {
+    let made = |new: Value| {
+        let target = json!({ "mode": "new", "new_environment": new });
+        let body = json!({ "backup_id": BackupId::generate(), "target": target });
+        read::<RestoreRequestV2>(body).map(|request| request.target.new_environment.unwrap())
+    };
+    let least = json!({ "name": "Clone", "environment_type": "staging" });
+    let new = made(least.clone()).unwrap();
+    assert_eq!(new, NewEnvironment::new("Clone", EnvironmentType::Staging));
+    assert_eq!(written(&new), least);
+
+    let all = json!({ "name": "Clone", "environment_type": "staging", "server_id": ServerId::generate(),
+        "domain": "clone.example.com", "odoo_image": "odoo:19.0", "postgres_image": "postgres:17-alpine",
+        "http_port": 8070, "odoo_conf": { "workers": "2" } });
+    assert_eq!(written(&made(all.clone()).unwrap()), all);
+
+    for (field, value) in [
+        ("http_port", json!(0)),
+        ("http_port", json!(65_536)),
+        ("odoo_image", json!("odoo 19")),
+        ("postgres_image", json!("")),
+        ("odoo_conf", json!({ "workers": 2 })),
+        ("password", json!("geheim")),
+    ] {
+        let mut wrong = least.clone();
+        wrong[field] = value;
+        assert!(made(wrong).is_err(), "{field}");
+    }
+}
+
+#[test]
+fn an_array_is_not_taken_for_an_object_within_another_one() {
+    let backup = BackupId::generate();
+    for target in [json!([]), json!(["existing", EnvironmentId::generate()])] {
+        let refused = read::<RestoreRequestV2>(json!({ "backup_id": backup, "target": target }));
+        assert!(refused.unwrap_err().contains("expected an object"));
+    }
+    let target = json!({ "mode": "new", "new_environment": ["Clone", "staging"] });
+    assert!(read::<RestoreRequestV2>(json!({ "backup_id": backup, "target": target })).is_err());
+    assert!(read::<ServerPatch>(json!({ "ssh": [null, null] })).is_err());
+    assert!(read::<ServerPatch>(json!({ "ssh": null })).unwrap().ssh.is_none());
+    assert!(read::<ServerPatch>(json!({ "ssh": { "user": "root" } })).unwrap().ssh.is_some());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Where a backup can be restored to.
 
 use undoo_core::{
-    BackupId, Result,
+    BackupId, OrganisationId, Result,
     platform::{Backup, Decision, Environment, Permission, Scope, Server, ServerStatus},
 };
-use undoo_store::{Listed, Page, environments, servers};
+use undoo_store::{Connection, Listed, Page, environments, restore_points, servers};
 
 use crate::{Caller, Control, control::Named};
 
@@ -30,11 +30,11 @@ pub struct CompatibleServer {
     pub available_disk_gb: i32,
     /// Environments on it.
     pub current_environments: u64,
-    /// Whether it has what the source has, and is there.
+    /// Whether it has what the source has, is there, and takes new environments.
     pub recommended: bool,
     /// Whether it has what the source has.
     pub has_sufficient_resources: bool,
-    /// What it lacks.
+    /// What it lacks, or why nothing is to be put on it.
     pub incompatibility_reason: Option<String>,
 }
 
@@ -52,7 +52,9 @@ impl Control {
         let scope = Scope::Project(backup.organisation_id, backup.project_id);
         self.allow(caller, Permission::EnvironmentsView, scope, &Named("backup", id))?;
         let servers = self.all_servers(&backup).await?;
-        let environments = self.all_environments(&backup, true).await?;
+        let (organisation, projects) = (Some(backup.organisation_id), [backup.project_id]);
+        let of_project = |page| environments::list(&self.store, organisation, Some(&projects[..]), page);
+        let environments = all(of_project).await?;
         let on_one = environments.into_iter().filter_map(|environment| {
             let server = servers.iter().find(|server| Some(server.id) == environment.server_id)?;
             let server_name = server.name.clone();
@@ -73,25 +75,49 @@ impl Control {
         }
         let source = environments::get(&self.store, backup.environment_id).await?;
         let need = Need::of(source.as_ref());
-        let environments = self.all_environments(&backup, false).await?;
         let servers = self.all_servers(&backup).await?;
-        Ok(servers.into_iter().map(|server| need.against(server, &environments)).collect())
+        self.fits_of(&self.store, backup.organisation_id, servers, &need).await
+    }
+
+    /// What one server has left for something.
+    pub(crate) async fn fit_of(
+        &self,
+        on: &impl Connection,
+        server: Server,
+        need: &Need,
+    ) -> Result<CompatibleServer> {
+        let (id, organisation) = (server.id, server.organisation_id);
+        let fits = self.fits_of(on, organisation, vec![server], need).await?;
+        fits.into_iter().next().ok_or_else(|| Named("server", id).missing())
+    }
+
+    /// What servers of an organisation have left for something.
+    async fn fits_of(
+        &self,
+        on: &impl Connection,
+        organisation: OrganisationId,
+        servers: Vec<Server>,
+        need: &Need,
+    ) -> Result<Vec<CompatibleServer>> {
+        let environments = all(|page| environments::list(on, Some(organisation), None, page)).await?;
+        let kept = restore_points::kept_on_servers(on, organisation).await?;
+        let found = servers.into_iter().map(|server| {
+            let kept = kept.iter().filter(|(on, _)| *on == server.id).map(|(_, bytes)| *bytes);
+            let kept = kept.fold(0, u64::saturating_add);
+            need.against(server, &environments, kept)
+        });
+        Ok(found.collect())
     }
 
     async fn all_servers(&self, backup: &Backup) -> Result<Vec<Server>> {
         all(|page| servers::list(&self.store, backup.organisation_id, page)).await
     }
-
-    async fn all_environments(&self, backup: &Backup, of_project: bool) -> Result<Vec<Environment>> {
-        let project = [backup.project_id];
-        let projects = of_project.then_some(&project[..]);
-        let organisation = Some(backup.organisation_id);
-        all(|page| environments::list(&self.store, organisation, projects, page)).await
-    }
 }
 
 /// Every page of a list, one after another.
-async fn all<T, F: Future<Output = Result<Listed<T>>>>(list: impl Fn(Page) -> F) -> Result<Vec<T>> {
+pub(crate) async fn all<T, F: Future<Output = Result<Listed<T>>>>(
+    list: impl Fn(Page) -> F,
+) -> Result<Vec<T>> {
     let mut page = Page { page: 1, size: 100 };
     let mut all = Vec::new();
     loop {
@@ -106,14 +132,14 @@ async fn all<T, F: Future<Output = Result<Listed<T>>>>(list: impl Fn(Page) -> F)
 }
 
 /// What an environment takes; what is not known is assumed as the source document does.
-struct Need {
+pub(crate) struct Need {
     cpu: i32,
     ram_mb: i32,
     disk_gb: i32,
 }
 
 impl Need {
-    fn of(source: Option<&Environment>) -> Self {
+    pub(crate) fn of(source: Option<&Environment>) -> Self {
         Self {
             cpu: source.and_then(|source| source.cpu_cores).unwrap_or(2),
             ram_mb: source.and_then(|source| source.ram_mb).unwrap_or(2048),
@@ -121,30 +147,40 @@ impl Need {
         }
     }
 
-    fn against(&self, server: Server, environments: &[Environment]) -> CompatibleServer {
+    /// `kept` is about how many bytes kept pairs have on the server's disk: they are promised to nobody and there
+    /// all the same.
+    fn against(&self, server: Server, environments: &[Environment], kept: u64) -> CompatibleServer {
         let on_it = || environments.iter().filter(|environment| environment.server_id == Some(server.id));
         let left = |has: Option<i32>, used: fn(&Environment) -> Option<i32>| {
             let used = on_it().fold(0i32, |sum, one| sum.saturating_add(used(one).unwrap_or(0)));
             has.unwrap_or(0).saturating_sub(used).max(0)
         };
-        let available_cpu = left(server.cpu_cores, |one| one.cpu_cores);
-        let memory = server.memory_gb.map(|gb| gb.saturating_mul(1024));
+        let capacity = server.capacity();
+        let available_cpu = left(capacity.cpu_cores, |one| one.cpu_cores);
+        let memory = capacity.memory_gb.map(|gb| gb.saturating_mul(1024));
         let available_ram_mb = left(memory, |one| one.ram_mb);
-        let available_disk_gb = left(server.disk_gb, |one| one.disk_gb);
+        let kept_gb = i32::try_from(kept.div_ceil(1 << 30)).unwrap_or(i32::MAX);
+        let available_disk_gb = left(capacity.disk_gb, |one| one.disk_gb).saturating_sub(kept_gb).max(0);
         let lacks = |what: &str, available: i32, required: i32| {
             let sentence = format!("Insufficient {what} (available: {available}, required: {required})");
             (available < required).then_some(sentence)
         };
-        let incompatibility_reason = lacks("CPU", available_cpu, self.cpu)
+        let lacking = lacks("CPU", available_cpu, self.cpu)
             .or_else(|| lacks("RAM", available_ram_mb, self.ram_mb))
             .or_else(|| lacks("disk", available_disk_gb, self.disk_gb));
-        let has_sufficient_resources = incompatibility_reason.is_none();
+        let has_sufficient_resources = lacking.is_none();
+        let unfit = match (server.draining, server.status) {
+            (true, _) => Some("Server is draining"),
+            (false, ServerStatus::Offline) => Some("Server is offline"),
+            (false, ServerStatus::Online) => None,
+        };
+        let incompatibility_reason = lacking.or_else(|| unfit.map(str::to_owned));
         CompatibleServer {
             available_cpu,
             available_ram_mb,
             available_disk_gb,
             current_environments: on_it().count() as u64,
-            recommended: has_sufficient_resources && server.status == ServerStatus::Online,
+            recommended: incompatibility_reason.is_none(),
             has_sufficient_resources,
             incompatibility_reason,
             server,
@@ -155,29 +191,65 @@ impl Need {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use undoo_core::{OrganisationId, ServerId};
+    use undoo_core::{OrganisationId, ServerId, platform::Capacity};
 
     use super::*;
 
-    #[test]
-    fn a_server_that_lacks_something_says_what_and_how_much() {
-        let server = Server {
+    fn server() -> Server {
+        Server {
             id: ServerId::generate(),
             organisation_id: OrganisationId::generate(),
             name: "s".into(),
             ip_address: None,
-            cpu_cores: Some(2),
-            memory_gb: Some(8),
-            disk_gb: Some(100),
+            ssh_port: None,
+            ssh_user: None,
+            host_key: None,
+            sealed: None,
+            has: Capacity { cpu_cores: Some(2), memory_gb: Some(8), disk_gb: Some(100) },
+            limit: Capacity::default(),
+            free_disk_gb: None,
+            docker_version: None,
             status: ServerStatus::Online,
+            checked_at: None,
+            unreachable_since: None,
+            last_problem: None,
+            draining: false,
             task_limit: 1,
             created_at: Timestamp::UNIX_EPOCH,
-        };
-        let found = Need { cpu: 4, ram_mb: 2048, disk_gb: 10 }.against(server.clone(), &[]);
+        }
+    }
+
+    const NEED: Need = Need { cpu: 2, ram_mb: 2048, disk_gb: 10 };
+
+    #[test]
+    fn a_server_that_lacks_something_says_what_and_how_much() {
+        let found = Need { cpu: 4, ..NEED }.against(server(), &[], 0);
         let reason = "Insufficient CPU (available: 2, required: 4)";
         assert_eq!(found.incompatibility_reason.as_deref(), Some(reason));
         assert!(!found.recommended);
-        let found = Need { cpu: 2, ram_mb: 2048, disk_gb: 10 }.against(server, &[]);
+        let found = NEED.against(server(), &[], 0);
         assert!(found.recommended && found.available_ram_mb == 8192);
+        let limit = Capacity { memory_gb: Some(1), ..Capacity::default() };
+        let found = NEED.against(Server { limit, ..server() }, &[], 0);
+        let reason = "Insufficient RAM (available: 1024, required: 2048)";
+        assert_eq!(found.incompatibility_reason.as_deref(), Some(reason));
+    }
+
+    #[test]
+    fn kept_pairs_take_disk() {
+        let found = NEED.against(server(), &[], (90 << 30) + 1);
+        assert_eq!(found.available_disk_gb, 9);
+        let reason = "Insufficient disk (available: 9, required: 10)";
+        assert_eq!(found.incompatibility_reason.as_deref(), Some(reason));
+    }
+
+    #[test]
+    fn a_server_that_drains_or_is_silent_is_not_recommended_and_says_why() {
+        let draining = NEED.against(Server { draining: true, ..server() }, &[], 0);
+        assert!(draining.has_sufficient_resources && !draining.recommended);
+        assert_eq!(draining.incompatibility_reason.as_deref(), Some("Server is draining"));
+        let silent = NEED.against(Server { status: ServerStatus::Offline, ..server() }, &[], 0);
+        assert!(silent.has_sufficient_resources && !silent.recommended);
+        assert_eq!(silent.incompatibility_reason.as_deref(), Some("Server is offline"));
     }
 }

@@ -14,15 +14,18 @@ use undoo_engine::source::BackupOrder;
 use undoo_storage::{Access, FtpAccess, S3Access, SftpAccess, StorageConfig, StorageOrder};
 use undoo_store::{Connection, Listed, Page, Tx, backups, idempotency, restore_points, storages, tasks};
 
-pub(crate) use self::download::MOST_PARTS;
 pub use self::{
     compatible::{CompatibleEnvironment, CompatibleServer},
     download::{Download, Part, PartLink, Urls},
 };
+pub(crate) use self::{
+    compatible::{Need, all},
+    download::MOST_PARTS,
+};
 use crate::{
     Caller, Control, Once,
     control::{Named, invalid},
-    environments::location_of,
+    environments::place_of,
     tasks::About,
 };
 
@@ -73,7 +76,7 @@ impl Control {
         if let Some(before) = self.once(&tx, caller, once.as_ref()).await? {
             return self.backup_for(&tx, caller, before.into(), Permission::BackupsView).await;
         }
-        location_of(&environment)?;
+        place_of(&environment)?;
         if new.description.as_ref().is_some_and(|text| text.chars().count() > 2000) {
             let message = "a description has at most 2000 characters";
             return Err(invalid("description_too_long", message, "Shorten it."));

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use undoo_core::{
     Kind, OrganisationId, Problem, ProjectId, Result, ServerId, UserId,
-    platform::{OrgRole, Organisation, Project, Server, ServerStatus, User},
+    platform::{Capacity, OrgRole, Organisation, Project, Server, ServerStatus, User},
 };
 use undoo_storage::Access;
 use undoo_store::{
@@ -132,12 +132,25 @@ fn this_machine(organisation_id: OrganisationId, task_limit: i32, created_at: Ti
         organisation_id,
         name: "This machine".to_owned(),
         ip_address: None,
-        cpu_cores: std::thread::available_parallelism()
-            .ok()
-            .and_then(|cores| i32::try_from(cores.get()).ok()),
-        memory_gb: None,
-        disk_gb: None,
+        ssh_port: None,
+        ssh_user: None,
+        host_key: None,
+        sealed: None,
+        // What it has besides is seen when it is first looked at.
+        has: Capacity {
+            cpu_cores: std::thread::available_parallelism()
+                .ok()
+                .and_then(|cores| i32::try_from(cores.get()).ok()),
+            ..Capacity::default()
+        },
+        limit: Capacity::default(),
+        free_disk_gb: None,
+        docker_version: None,
         status: ServerStatus::Online,
+        checked_at: None,
+        unreachable_since: None,
+        last_problem: None,
+        draining: false,
         task_limit,
         created_at,
     }

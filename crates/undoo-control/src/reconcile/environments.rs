@@ -2,11 +2,11 @@
 
 use undoo_core::{
     Result,
-    platform::{Environment, EnvironmentStatus},
+    platform::{Environment, EnvironmentStatus, ServerStatus},
 };
-use undoo_store::{Page, environments};
+use undoo_store::{Page, environments, servers};
 
-use crate::{Control, environments::location_of};
+use crate::{Control, environments::place_of, plane::FoundOdoo};
 
 pub(super) async fn reconcile(control: &Control) -> Result<()> {
     let mut page = Page { page: 1, size: 100 };
@@ -24,15 +24,22 @@ pub(super) async fn reconcile(control: &Control) -> Result<()> {
 }
 
 async fn look(control: &Control, seen: Environment) -> Result<()> {
-    let Ok(at) = location_of(&seen) else { return Ok(()) };
-    let found = control.plane.inspect(&at).await;
+    // One that is being made is not to be shown as anything else before it is.
+    if seen.status == EnvironmentStatus::Pending {
+        return Ok(());
+    }
+    let Ok((server, _)) = place_of(&seen) else { return Ok(()) };
+    let server = servers::get(&control.store, server).await?;
+    let found = if server.is_some_and(|server| server.status == ServerStatus::Offline) {
+        // Whoever looks after servers waits for it already.
+        None
+    } else {
+        inspected(control, &seen).await
+    };
     let status = match &found {
-        Ok(found) if found.running => EnvironmentStatus::Running,
-        Ok(_) => EnvironmentStatus::Stopped,
-        Err(problem) => {
-            tracing::debug!(%problem, environment = %seen.id, "not to be reached");
-            EnvironmentStatus::Unreachable
-        }
+        Some(found) if found.running => EnvironmentStatus::Running,
+        Some(_) => EnvironmentStatus::Stopped,
+        None => EnvironmentStatus::Unreachable,
     };
     let tx = control.store.begin().await?;
     // It may have been changed or deleted while it was looked at.
@@ -40,7 +47,7 @@ async fn look(control: &Control, seen: Environment) -> Result<()> {
     let Some(mut environment) = now.filter(|now| now.deleted_at.is_none()) else { return Ok(()) };
     let before = environment.clone();
     environment.status = status;
-    if let Ok(found) = found {
+    if let Some(found) = found {
         environment.odoo_version = found.odoo_version.or(environment.odoo_version);
         environment.postgres_version = found.postgres_version.or(environment.postgres_version);
         environment.odoo_image = Some(found.image);
@@ -50,4 +57,15 @@ async fn look(control: &Control, seen: Environment) -> Result<()> {
     }
     environments::update(&tx, &environment).await?;
     tx.commit().await
+}
+
+async fn inspected(control: &Control, environment: &Environment) -> Option<FoundOdoo> {
+    let found = match control.location_of(environment).await {
+        Ok(at) => control.plane.inspect(&at).await,
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = &found {
+        tracing::debug!(%problem, environment = %environment.id, "not to be reached");
+    }
+    found.ok()
 }

@@ -4,9 +4,11 @@
 //! and comes again. It never tries twice in one round, since the next round is the second try. Several
 //! processes may do the same at once, because what each changes is checked where it is changed.
 
+mod deployments;
 mod environments;
 mod kept_pairs;
 mod pruning;
+mod servers;
 mod stuck;
 
 use std::time::Duration;
@@ -27,7 +29,9 @@ impl Reconcilers {
             tokio::join!(
                 paced("kept pairs", every(60), || kept_pairs::reconcile(&control)),
                 paced("pruning", every(600), || pruning::reconcile(&control)),
+                paced("servers", every(60), || servers::reconcile(&control)),
                 paced("environments", every(60), || environments::reconcile(&control)),
+                paced("deployments", every(60), || deployments::reconcile(&control)),
                 paced("stuck restores", every(120), || stuck::reconcile(&control)),
             );
         };
@@ -44,7 +48,9 @@ impl Reconcilers {
     pub async fn round(control: &Control) -> Result<()> {
         kept_pairs::reconcile(control).await?;
         pruning::reconcile(control).await?;
+        servers::reconcile(control).await?;
         environments::reconcile(control).await?;
+        deployments::reconcile(control).await?;
         stuck::reconcile(control).await
     }
 }

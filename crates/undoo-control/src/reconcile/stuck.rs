@@ -9,7 +9,7 @@ use undoo_core::{
 use undoo_engine::record::{Record, State};
 use undoo_store::restore_points;
 
-use crate::{Control, environments::location_of, restores::ends_of, tasks::restore_event};
+use crate::{Control, restores::ends_of, tasks::restore_event};
 
 /// Restores that one round looks at.
 const AT_A_TIME: u64 = 20;
@@ -26,7 +26,7 @@ pub(super) async fn reconcile(control: &Control) -> Result<()> {
 
 async fn look(control: &Control, mut point: RestorePoint) -> Result<()> {
     let (_, target) = ends_of(&control.store, &point).await?;
-    let at = location_of(&target)?;
+    let at = control.location_of(&target).await?;
     let record = control.plane.standing(&at, point.id).await?.map(|listed| listed.record);
     let Some(kind) = settle(&mut point, record.as_ref()) else { return Ok(()) };
     let tx = control.store.begin().await?;

@@ -12,7 +12,6 @@ use super::{Started, ends_of, is_released};
 use crate::{
     Caller, Control, Once,
     control::{Named, invalid},
-    environments::location_of,
     tasks::About,
     work::Payload,
 };
@@ -39,6 +38,11 @@ impl Control {
     /// The side that an undo would make live.
     async fn swappable(&self, tx: &Tx, point: &RestorePoint) -> Result<Side> {
         let id = point.id;
+        if point.mode.makes_environment() {
+            let message =
+                format!("restore {id} made its environment: nothing was there before that could come back");
+            return Err(invalid("not_undoable", message, "To take it back, destroy the environment."));
+        }
         let to = match point.status {
             RestoreStatus::Completed => Side::Replaced,
             RestoreStatus::Undone => Side::Restored,
@@ -70,7 +74,7 @@ impl Control {
     pub async fn restore_undo_plan(&self, caller: &Caller, id: RestoreId) -> Result<UndoPlan, Failure> {
         let point = self.restore_for(&self.store, caller, id, Permission::BackupsRestore).await?;
         let (_, target) = ends_of(&self.store, &point).await?;
-        let plan = self.plane.undo_plan(&location_of(&target)?).await?;
+        let plan = self.plane.undo_plan(&self.location_of(&target).await?).await?;
         if plan.record.id != id {
             let message = format!("the newest restore on the target is {}, and not {id}", plan.record.id);
             let remedy = "Undo that one; older states come back from backups.";

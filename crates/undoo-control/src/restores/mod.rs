@@ -2,27 +2,27 @@
 //! `after`.
 
 mod after;
+mod new;
 pub(crate) mod wish;
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use undoo_core::{
     EnvironmentId, Finding, Kind, Problem, RestoreId, Result,
     platform::{
-        Backup, Environment, Permission, RestoreMode, RestorePoint, RestoreStatus, Scope, Task, TaskKind,
+        Backup, DeploymentRecord, Environment, Permission, RestoreMode, RestorePoint, RestoreStatus, Scope,
+        Task, TaskKind,
     },
 };
-use undoo_engine::order::{Answer, Failure, Intent, Options};
-use undoo_store::{Connection, Listed, Page, Tx, backups, environments, restore_points, tasks};
+use undoo_engine::order::{Failure, Intent, Options};
+use undoo_store::{
+    Connection, Listed, Page, Tx, backups, deployments, environments, restore_points, servers, tasks,
+};
 
+use self::wish::{Goal, SafetyBackup, Settled};
 pub use self::wish::{NewEnvironment, RestoreWish};
-use self::wish::{SafetyBackup, Settled};
 use crate::{
     Caller, Control, Once,
     control::{Named, invalid},
-    environments::location_of,
     plane::{RestoreJob, Watch},
     tasks::About,
     work::Payload,
@@ -61,7 +61,9 @@ pub struct RestorePlan {
     /// Seconds that the newest restores to the same environment took, shortest first.
     pub took: Vec<i64>,
     /// What the engine says of backup and target.
-    pub plan: undoo_engine::restore::Plan,
+    /// `None` where the environment is still to be made: what the engine says is then told by the restore itself,
+    /// before anything is loaded.
+    pub plan: Option<undoo_engine::restore::Plan>,
 }
 
 /// So many restores tell how long the next one takes.
@@ -72,7 +74,10 @@ struct Decided {
     mode: RestoreMode,
     backup: Backup,
     target: Environment,
+    /// What is to be made for it, where the target is not there yet.
+    makes: Option<DeploymentRecord>,
     settled: Settled,
+    findings: Vec<Finding>,
 }
 
 impl Control {
@@ -92,9 +97,21 @@ impl Control {
             let point = self.restore_for(&tx, caller, before.into(), Permission::BackupsRestore).await?;
             return self.started(&tx, point).await;
         }
-        let Decided { mode, backup, target, settled } = self.decide(&tx, caller, &wish).await?;
+        if let Some(server) = wish.new_environment.as_ref().and_then(|new| new.server_id) {
+            // Two that are asked for at once are not to be promised the same room.
+            servers::locked(&tx, server).await?;
+        }
+        let Decided { mode, backup, target, makes, settled, findings } =
+            self.decide(&tx, caller, &wish).await?;
         let options = serde_json::to_value(&settled).map_err(unwritable)?;
-        let findings = wish::findings(&backup, &target, &settled);
+        let payload = match &makes {
+            None => |restore_id| Payload::Restore { restore_id },
+            Some(_) => |restore_id| Payload::NewEnvironment { restore_id },
+        };
+        if let Some(deployment) = &makes {
+            environments::insert(&tx, &target).await?;
+            deployments::insert(&tx, deployment).await?;
+        }
         let mut point = RestorePoint {
             id: RestoreId::generate(),
             organisation_id: target.organisation_id,
@@ -121,8 +138,8 @@ impl Control {
             created_at: self.now(),
             created_by: Some(caller.user.id),
         };
-        let payload = Payload::Restore { restore_id: point.id };
-        let task = self.enqueue(&tx, TaskKind::Restore, About::restore(&point, payload), caller).await?;
+        let about = About::restore(&point, payload(point.id));
+        let task = self.enqueue(&tx, TaskKind::Restore, about, caller).await?;
         point.task_id = Some(task.id);
         restore_points::insert(&tx, &point).await?;
         let data =
@@ -139,10 +156,14 @@ impl Control {
     /// As [`Control::restore_start`]; those of the data plane.
     pub async fn restore_plan(&self, caller: &Caller, wish: RestoreWish) -> Result<RestorePlan, Failure> {
         let decided = self.decide(&self.store, caller, &wish).await?;
-        let Decided { mode, backup, target, settled } = &decided;
-        let job = self.restore_job(RestoreId::generate(), settled, backup, target).await?;
-        let watch = Watch { audience: Arc::new(|_: Answer| {}), stop: CancellationToken::new() };
-        let plan = self.plane.plan(&job, &watch).await?;
+        let Decided { mode, backup, target, makes, settled, findings } = &decided;
+        let plan = match makes {
+            Some(_) => None,
+            None => {
+                let job = self.restore_job(RestoreId::generate(), settled, backup, target).await?;
+                Some(self.plane.plan(&job, &Watch::silent()).await?)
+            }
+        };
         let completed = Some(RestoreStatus::Completed);
         let before = restore_points::of_environment(&self.store, target.id, completed, TELLING).await?;
         let mut took: Vec<i64> = before.items.iter().filter_map(RestorePoint::duration_seconds).collect();
@@ -155,7 +176,7 @@ impl Control {
             hold_outgoing: settled.hold_outgoing,
             safety_backup: settled.safety_backup != SafetyBackup::None,
             undo_window_hours: settled.undo_window_hours,
-            findings: wish::findings(backup, target, settled),
+            findings: findings.clone(),
             took,
             plan,
         })
@@ -165,16 +186,27 @@ impl Control {
     async fn decide(&self, on: &impl Connection, caller: &Caller, wish: &RestoreWish) -> Result<Decided> {
         let permission = Permission::BackupsRestore;
         let backup = self.backup_for(on, caller, wish.backup_id, permission).await?;
-        let (mode, target) = wish.target(&backup)?;
-        let named = Named("environment", target);
-        let target = environments::get(on, target).await?.ok_or_else(|| named.missing())?;
-        let kind = target.environment_type;
-        let scope = Scope::Environment(target.organisation_id, target.project_id, kind);
-        self.allow(caller, permission, scope, &named)?;
+        let (mode, goal) = wish.goal(&backup)?;
         let source = environments::get(on, backup.environment_id).await?;
         let source = source.ok_or_else(|| Named("environment", backup.environment_id).missing())?;
+        let (target, makes, of_server) = match goal {
+            Goal::There(target) => {
+                let named = Named("environment", target);
+                let target = environments::get(on, target).await?.ok_or_else(|| named.missing())?;
+                let kind = target.environment_type;
+                let scope = Scope::Environment(target.organisation_id, target.project_id, kind);
+                self.allow(caller, permission, scope, &named)?;
+                (target, None, Vec::new())
+            }
+            Goal::New(new) => {
+                let of = (&backup, &source);
+                let made = self.environment_for_restore(on, caller, mode, &new, &wish.accept, of).await?;
+                (made.environment, Some(made.deployment), made.findings)
+            }
+        };
         let settled = wish.settle(&backup, &source, &target)?;
-        Ok(Decided { mode, backup, target, settled })
+        let findings = [of_server, wish::findings(&backup, &target, &settled)].concat();
+        Ok(Decided { mode, backup, target, makes, settled, findings })
     }
 
     /// A restore as the data plane needs to know it.
@@ -188,7 +220,7 @@ impl Control {
         let signer = self.signer(target.organisation_id).await?;
         Ok(RestoreJob {
             id,
-            at: location_of(target)?,
+            at: self.location_of(target).await?,
             backup: self.backup_order(backup).await?,
             backup_name: backup.id.to_string(),
             intent: Some(settled.intent),
@@ -302,7 +334,8 @@ impl Control {
         self.cancel(&tx, caller, &task).await?;
         tx.commit().await?;
         self.task_settled(task.id).await?;
-        self.restore_for(&self.store, caller, id, Permission::BackupsRestore).await
+        // The environment that it was making may be gone by now.
+        restore_points::get(&self.store, id).await?.ok_or_else(|| Named("restore", id).missing())
     }
 
     /// The newest restore of an environment that is not over, or can be swapped; locked in a transaction.

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 use undoo_core::{
     BackupId, EnvironmentId, Finding, Kind, Problem, Result, ServerId,
-    platform::{Backup, Environment, EnvironmentType, RestoreMode},
+    platform::{Backup, Environment, EnvironmentStatus, EnvironmentType, RestoreMode},
 };
 use undoo_engine::order::{Intent, Parts, Strategy};
 
-use crate::control::invalid;
+use crate::{control::invalid, deployments::DeploymentWish};
 
 /// How long a replaced pair is kept when nobody says, in hours.
 const UNDO_WINDOW_HOURS: u32 = 24;
@@ -26,8 +26,23 @@ pub struct NewEnvironment {
     pub name: String,
     /// What it is for.
     pub environment_type: EnvironmentType,
-    /// The server that it is to be on.
+    /// The server that it is to be on; `None` for the one that the backup's environment is on.
     pub server_id: Option<ServerId>,
+    /// Where its users find it.
+    pub domain: Option<String>,
+    /// Odoo's image; `None` for the backup's.
+    pub odoo_image: Option<String>,
+    /// What else is asked for of its deployment.
+    pub deployment: DeploymentWish,
+}
+
+/// Where a restore goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// To an environment that is there.
+    There(EnvironmentId),
+    /// To one that is made for it.
+    New(NewEnvironment),
 }
 
 /// A restore that is asked for.
@@ -87,11 +102,12 @@ impl RestoreWish {
         }
     }
 
-    /// The environment that it goes to.
+    /// Where it goes.
     ///
     /// # Errors
-    /// `mode_not_available`, `target_needed`, `target_contradicts_mode` (`Invalid`).
-    pub(crate) fn target(&self, backup: &Backup) -> Result<(RestoreMode, EnvironmentId)> {
+    /// `new_environment_needed`, `server_needed`, `target_needed`, `target_contradicts_mode`, `database_needed`,
+    /// `strategy_needs_live` (`Invalid`).
+    pub(crate) fn goal(&self, backup: &Backup) -> Result<(RestoreMode, Goal)> {
         let source = backup.environment_id;
         let wanted = self.target_environment_id;
         let told = || match wanted {
@@ -100,24 +116,48 @@ impl RestoreWish {
         };
         let mode = self.mode.unwrap_or_else(told);
         match (mode, wanted) {
-            (RestoreMode::New | RestoreMode::CrossServer, _) => Err(invalid(
-                "mode_not_available",
-                format!("restores of mode {mode} are not available yet"),
-                "Restore to an environment that exists: mode original or existing.",
+            (RestoreMode::New | RestoreMode::CrossServer, None) => {
+                Ok((mode, Goal::New(self.new_goal(mode)?)))
+            }
+            (RestoreMode::New | RestoreMode::CrossServer, Some(_)) => Err(invalid(
+                "target_contradicts_mode",
+                format!("mode {mode} makes an environment, and one that exists is named"),
+                "Leave the environment out, or use mode existing.",
             )),
             (RestoreMode::Original, Some(target)) if target != source => Err(invalid(
                 "target_contradicts_mode",
                 "mode original restores to the environment that the backup came from, and another one is named",
                 "Leave the environment out, or use mode existing.",
             )),
-            (RestoreMode::Original, _) => Ok((mode, source)),
-            (RestoreMode::Existing, Some(target)) => Ok((mode, target)),
+            (RestoreMode::Original, _) => Ok((mode, Goal::There(source))),
+            (RestoreMode::Existing, Some(target)) => Ok((mode, Goal::There(target))),
             (RestoreMode::Existing, None) => Err(invalid(
                 "target_needed",
                 "mode existing needs the environment to restore to",
                 "Name it: `target.environment_id`.",
             )),
         }
+    }
+
+    /// The environment that is to be made, where that makes sense.
+    fn new_goal(&self, mode: RestoreMode) -> Result<NewEnvironment> {
+        let new = self.new_environment.clone().ok_or_else(|| {
+            let message = format!("mode {mode} needs to know what the new environment is to be");
+            invalid("new_environment_needed", message, "Describe it: `target.new_environment`.")
+        })?;
+        if mode == RestoreMode::CrossServer && new.server_id.is_none() {
+            let message = "mode cross_server needs the server to restore to";
+            return Err(invalid("server_needed", message, "Name it: `target.new_environment.server_id`."));
+        }
+        if !self.include_database {
+            let message = "a new environment has no database yet, and none is to be restored";
+            return Err(invalid("database_needed", message, "Include the database."));
+        }
+        if self.strategy != Strategy::Beside {
+            let message = "a new environment has nothing live that could make room";
+            return Err(invalid("strategy_needs_live", message, "Leave the strategy out."));
+        }
+        Ok(new)
     }
 
     /// What will be done, with every default filled in.
@@ -168,7 +208,11 @@ impl RestoreWish {
             strategy: self.strategy.clone(),
             auto_rollback: self.auto_rollback,
             undo_window_hours: hours,
-            safety_backup: match (self.create_pre_restore_backup, self.keep_raw_pair_instead) {
+            // Where nothing is live, nothing can be saved.
+            safety_backup: match (
+                self.create_pre_restore_backup && self.new_environment.is_none(),
+                self.keep_raw_pair_instead,
+            ) {
                 (false, _) => SafetyBackup::None,
                 (true, false) => SafetyBackup::Needed,
                 (true, true) => SafetyBackup::OrRawPair,
@@ -189,7 +233,7 @@ impl RestoreWish {
             let message = format!("environment \"{}\" was deleted", target.name);
             return Err(Problem::new(Kind::Missing, "not_found", message, "Choose another environment."));
         }
-        crate::environments::location_of(target)?;
+        crate::environments::place_of(target)?;
         Ok(())
     }
 
@@ -264,7 +308,7 @@ pub(crate) fn findings(backup: &Backup, target: &Environment, settled: &Settled)
             "Attachments that are files will be missing, unless they are on the target already.",
         ));
     }
-    if settled.safety_backup == SafetyBackup::None {
+    if settled.safety_backup == SafetyBackup::None && target.status != EnvironmentStatus::Pending {
         findings.push(Finding::warning(
             "no_safety_backup",
             "what is live is not backed up before it is replaced",

@@ -21,7 +21,6 @@ use super::{
 use crate::{
     Control,
     control::Named,
-    environments::location_of,
     plane::{BackupJob, MadeBackup},
     tasks::backup_event,
 };
@@ -142,7 +141,7 @@ pub(super) async fn make(
     let job = BackupJob {
         id,
         created_at: backup.created_at,
-        at: location_of(environment)?,
+        at: control.location_of(environment).await?,
         kept,
         storage: config,
         key,

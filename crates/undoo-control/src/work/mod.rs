@@ -5,6 +5,7 @@
 
 mod backup;
 mod delete_backup;
+mod deploy;
 mod driver;
 mod final_backup;
 mod held;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use undoo_core::{
-    BackupId, Kind, Problem, RestoreId, Result, Side,
+    BackupId, EnvironmentId, Kind, Problem, RestoreId, Result, Side,
     platform::{Task, TaskKind},
 };
 
@@ -33,6 +34,7 @@ pub use self::{
     hold::Hold,
     worker::{Worker, WorkerSettings},
 };
+use crate::deployments::DeployAction;
 
 /// What a task of each kind needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +44,16 @@ pub(crate) enum Payload {
     Backup { backup_id: BackupId },
     /// A restore that is to be carried out.
     Restore { restore_id: RestoreId },
+    /// A restore that makes the environment that it goes to.
+    NewEnvironment { restore_id: RestoreId },
     /// A restore whose pairs are to be swapped.
     Undo { restore_id: RestoreId, to: Side },
     /// A restore that is to let go what it holds.
     Release { restore_id: RestoreId },
     /// A restore whose kept pair is to be removed; `accepted` when a person said so.
     Purge { restore_id: RestoreId, accepted: bool },
+    /// An environment that is to be deployed again, started, stopped or destroyed.
+    Environment { environment_id: EnvironmentId },
 }
 
 impl Payload {
@@ -66,17 +72,27 @@ impl Payload {
 /// The workflow of a task.
 fn workflow(held: &Arc<Held>, task: &Task) -> Result<Workflow> {
     let held = Arc::clone(held);
-    Ok(match (task.kind, Payload::of(task)?) {
-        (TaskKind::Backup, Payload::Backup { backup_id }) => backup::workflow(held, backup_id),
-        (TaskKind::DeleteBackup, Payload::Backup { backup_id }) => delete_backup::workflow(held, backup_id),
-        (TaskKind::VerifyBackup, Payload::Backup { backup_id }) => verify_backup::workflow(held, backup_id),
-        (TaskKind::Restore, Payload::Restore { restore_id }) => restore::workflow(held, restore_id),
-        (TaskKind::Undo, Payload::Undo { restore_id, to }) => undo::workflow(held, restore_id, to),
-        (TaskKind::Release, Payload::Release { restore_id }) => release::workflow(held, restore_id),
-        (TaskKind::Purge, Payload::Purge { restore_id, accepted }) => {
+    Ok(match (task.kind, Payload::of(task)?, DeployAction::of(task.kind)) {
+        (TaskKind::Backup, Payload::Backup { backup_id }, _) => backup::workflow(held, backup_id),
+        (TaskKind::DeleteBackup, Payload::Backup { backup_id }, _) => {
+            delete_backup::workflow(held, backup_id)
+        }
+        (TaskKind::VerifyBackup, Payload::Backup { backup_id }, _) => {
+            verify_backup::workflow(held, backup_id)
+        }
+        (TaskKind::Restore, Payload::Restore { restore_id }, _) => restore::workflow(held, restore_id),
+        (TaskKind::Restore, Payload::NewEnvironment { restore_id }, _) => {
+            restore::workflow_of_new(held, restore_id)
+        }
+        (TaskKind::Undo, Payload::Undo { restore_id, to }, _) => undo::workflow(held, restore_id, to),
+        (TaskKind::Release, Payload::Release { restore_id }, _) => release::workflow(held, restore_id),
+        (TaskKind::Purge, Payload::Purge { restore_id, accepted }, _) => {
             purge::workflow(held, restore_id, accepted)
         }
-        (kind, _) => {
+        (_, Payload::Environment { environment_id }, Some(action)) => {
+            deploy::workflow(held, environment_id, action)
+        }
+        (kind, ..) => {
             let message = format!("task {} is a {kind} and about something else", task.id);
             return Err(Problem::new(Kind::Internal, "task_unreadable", message, "please report this"));
         }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use undoo_core::{
     Finding, Kind, Problem, RestoreId, Result, Side,
-    platform::{EventKind, RestorePoint, RestoreStatus},
+    platform::{DeploymentState, EnvironmentStatus, EventKind, RestorePoint, RestoreStatus},
 };
 use undoo_engine::{
     order::{Failure, Strategy},
@@ -17,9 +17,10 @@ use undoo_engine::{
     outgoing::HeldOutgoing,
     record::State,
 };
-use undoo_store::{Tx, backups, restore_points};
+use undoo_store::{Tx, backups, deployments, environments, restore_points};
 
 use super::{
+    deploy::{Around, does},
     driver::{Answers, Cause, Conclude, End, Step, Workflow},
     held::Held,
     progress::{Subject, Teller},
@@ -28,8 +29,7 @@ use super::{
 };
 use crate::{
     control::Named,
-    environments::location_of,
-    plane::{CutOver, Location, RestoreJob, StagedRestore, Watch},
+    plane::{CutOver, DeployStep, Location, RestoreJob, StagedRestore, Watch},
     restores::{add_finding, ends_of, settled},
     tasks::restore_event,
 };
@@ -38,10 +38,10 @@ const VALIDATE: &str = "validate";
 const STAGE: &str = "stage";
 const CUT_OVER: &str = "cut_over";
 
+/// To an environment that is there.
 pub(super) fn workflow(held: Arc<Held>, id: RestoreId) -> Workflow {
-    let teller = Teller::new(Arc::clone(&held), Subject::Restore(id));
-    let restoring = Arc::new(Restoring { held, id, staged: Mutex::default() });
-    let shared = || (Arc::clone(&restoring), Arc::clone(&teller));
+    let restoring = Restoring::new(held, id, false);
+    let shared = || (Arc::clone(&restoring), Arc::clone(&restoring.teller));
     let ((a, b), (c, d), (e, f), (g, h)) = (shared(), shared(), shared(), shared());
     Workflow {
         steps: vec![
@@ -54,15 +54,42 @@ pub(super) fn workflow(held: Arc<Held>, id: RestoreId) -> Workflow {
     }
 }
 
+/// To one that is made for it: nothing is live there that could be backed up, and all of it goes if it fails.
+pub(super) fn workflow_of_new(held: Arc<Held>, id: RestoreId) -> Workflow {
+    let restoring = Restoring::new(held, id, true);
+    let shared = || (Arc::clone(&restoring), Arc::clone(&restoring.teller));
+    let around = |step| Box::new(Around { restoring: Arc::clone(&restoring), step });
+    let ((a, b), (c, d), (e, f)) = (shared(), shared(), shared());
+    Workflow {
+        steps: vec![
+            around(DeployStep::Infrastructure),
+            Box::new(Validate(a, b)),
+            Box::new(Stage(c, d)),
+            Box::new(SwapIn(e, f)),
+            around(DeployStep::MakeDurable),
+            around(DeployStep::Release),
+        ],
+        conclusion: Box::new(Concluded(restoring)),
+    }
+}
+
 /// What the steps of one restore share.
 pub(super) struct Restoring {
     pub(super) held: Arc<Held>,
     id: RestoreId,
+    /// Whether the environment that it goes to is made for it.
+    makes: bool,
+    pub(super) teller: Arc<Teller>,
     /// What this process has staged, and holds the target's lock for.
     staged: Mutex<Option<StagedRestore>>,
 }
 
 impl Restoring {
+    fn new(held: Arc<Held>, id: RestoreId, makes: bool) -> Arc<Self> {
+        let teller = Teller::new(Arc::clone(&held), Subject::Restore(id));
+        Arc::new(Self { held, id, makes, teller, staged: Mutex::default() })
+    }
+
     /// The restore point, as it is now.
     pub(super) async fn point(&self) -> Result<RestorePoint> {
         let point = restore_points::get(&self.held.control.store, self.id).await?;
@@ -77,11 +104,12 @@ impl Restoring {
 
     async fn at(&self) -> Result<Location> {
         let point = self.point().await?;
-        location_of(&ends_of(&self.held.control.store, &point).await?.1)
+        let control = &self.held.control;
+        control.location_of(&ends_of(&control.store, &point).await?.1).await
     }
 
     /// Where the target says that the restore is.
-    async fn standing(&self) -> Result<Option<Listed>> {
+    pub(super) async fn standing(&self) -> Result<Option<Listed>> {
         self.held.control.plane.standing(&self.at().await?, self.id).await
     }
 
@@ -90,6 +118,11 @@ impl Restoring {
     }
 
     async fn stage(&self, job: &RestoreJob, watch: &Watch) -> Result<StagedRestore, Failure> {
+        if self.makes {
+            // Its server may have been restarted since: what was fast is then made anew.
+            let environment = self.point().await?.target_environment_id;
+            does(&self.held, environment, DeployStep::Infrastructure, watch).await?;
+        }
         let staged = self.held.control.plane.stage(job, watch).await?;
         *self.staged() = Some(staged.clone());
         Ok(staged)
@@ -164,6 +197,11 @@ impl Step for Stage {
     }
 
     async fn undo(&self) -> Result<()> {
+        if self.0.makes {
+            // All of the environment goes; what this process holds of it is let go first.
+            self.let_go().await;
+            return Ok(());
+        }
         let (plane, at) = (&self.0.held.control.plane, self.0.at().await?);
         *self.0.staged() = None;
         match self.0.standing().await?.map(|listed| listed.record.state) {
@@ -235,6 +273,9 @@ impl Step for SwapIn {
 
     async fn undo(&self) -> Result<()> {
         let (control, at) = (&self.0.held.control, self.0.at().await?);
+        if self.0.makes {
+            return Ok(());
+        }
         let state = self.0.standing().await?.map(|listed| listed.record.state);
         if !matches!(state, Some(State::Swapping { .. } | State::Live { side: Side::Restored })) {
             return Ok(());
@@ -244,8 +285,7 @@ impl Step for SwapIn {
             return Err(half_way(self.0.id, &at, "it was asked not to swap back by itself"));
         }
         let signer = control.signer(point.organisation_id).await?;
-        let watch = Watch { audience: Arc::new(|_| {}), stop: Default::default() };
-        let swapped = control.plane.swap(&at, self.0.id, Side::Replaced, &signer, &watch).await;
+        let swapped = control.plane.swap(&at, self.0.id, Side::Replaced, &signer, &Watch::silent()).await;
         swapped.map(drop).map_err(|failure| failure.problem)
     }
 
@@ -329,6 +369,10 @@ impl Conclude for Concluded {
                         .caused_by(error)
                 })?;
                 complete(&mut point, ended);
+                if self.0.makes {
+                    point.undo_until = None;
+                    self.made(tx, &point).await?;
+                }
                 if let Some(bytes) =
                     backups::get(tx, point.backup_id).await?.and_then(|backup| backup.size_bytes)
                 {
@@ -355,6 +399,16 @@ impl Conclude for Concluded {
                 (EventKind::RestoreStuck, told(&point))
             }
         };
+        if self.0.makes {
+            let environment = point.target_environment_id;
+            match end {
+                End::Succeeded => {}
+                End::Failed(_) | End::Cancelled(_) => {
+                    control.environment_gone(tx, environment, "its restore did not succeed").await?;
+                }
+                End::Stuck(_) => control.environment_to_remove(tx, environment).await?,
+            }
+        }
         restore_points::update(tx, &point, before).await?;
         control.tell(tx, restore_event(&point, kind, more)).await?;
         Ok(Some(json!({ "restore_id": point.id, "status": point.status })))
@@ -362,6 +416,21 @@ impl Conclude for Concluded {
 }
 
 impl Concluded {
+    /// The environment is there, and serves.
+    async fn made(&self, tx: &Tx, point: &RestorePoint) -> Result<()> {
+        let id = point.target_environment_id;
+        if let Some(mut environment) = environments::locked(tx, id).await? {
+            environment.status = EnvironmentStatus::Running;
+            environments::update(tx, &environment).await?;
+        }
+        if let Some(mut record) = deployments::get(tx, id).await? {
+            let before = record.state;
+            record.state = DeploymentState::Deployed;
+            deployments::update(tx, &record, before).await?;
+        }
+        Ok(())
+    }
+
     async fn failed(&self, tx: &Tx, point: &mut RestorePoint, cause: &Cause) -> Result<()> {
         let mut text = cause.text();
         let safety = match point.pre_restore_backup_id.filter(|_| cause.step != SAFETY_BACKUP) {

@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     control::Named,
-    environments::location_of,
     plane::{CutOver, Location, Watch},
     restores::ends_of,
     tasks::restore_event,
@@ -37,7 +36,7 @@ pub(super) fn workflow(held: Arc<Held>, id: RestoreId, to: Side) -> Workflow {
 pub(super) async fn point_at(held: &Held, id: RestoreId) -> Result<(RestorePoint, Location)> {
     let store = &held.control.store;
     let point = restore_points::get(store, id).await?.ok_or_else(|| Named("restore", id).missing())?;
-    let at = location_of(&ends_of(store, &point).await?.1)?;
+    let at = held.control.location_of(&ends_of(store, &point).await?.1).await?;
     Ok((point, at))
 }
 
@@ -84,7 +83,6 @@ impl Step for Swap {
     }
 
     async fn undo(&self) -> Result<()> {
-        let watch = Watch { audience: Arc::new(|_| {}), stop: Default::default() };
         let (_, at) = point_at(&self.held, self.id).await?;
         let listed = self.held.control.plane.standing(&at, self.id).await?;
         let state = listed.map(|listed| listed.record.state);
@@ -92,7 +90,7 @@ impl Step for Swap {
             // There is nothing that could be swapped.
             return Ok(());
         }
-        let back = self.to(self.to.other(), &watch).await;
+        let back = self.to(self.to.other(), &Watch::silent()).await;
         back.map(drop).map_err(|failure| failure.problem)
     }
 

@@ -8,19 +8,21 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use undoo_control::plane::{
-    BackupJob, CutOver, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, StagedRestore, Watch,
+    BackupJob, CutOver, DeployStep, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, ServerAccess,
+    ServerFacts, StagedRestore, Watch,
 };
-use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signer};
+use undoo_core::{EnvironmentId, Kind, Problem, RestoreId, Result, Side, Signer, platform::Deployment};
 use undoo_engine::{
     order::{Answer, Failure, Intent, Parts, Phase},
     orders::{Listed, UndoPlan},
     outgoing::{Held, HeldOutgoing},
     record::{Record, State},
 };
-use undoo_storage::Options;
+use undoo_storage::{HostKey, Options, SshAccess};
 
 /// What happens at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,10 @@ struct Memory {
     target: Target,
     trips: HashMap<&'static str, (Trip, u32)>,
     calls: Vec<&'static str>,
+    /// Environments that were made, and the step that was done last on each.
+    deployed: BTreeMap<EnvironmentId, DeployStep>,
+    /// Their passwords, at each step.
+    passwords: BTreeMap<EnvironmentId, Vec<String>>,
 }
 
 #[derive(Default)]
@@ -95,6 +101,18 @@ impl FakePlane {
             .records
             .values()
             .any(|record| matches!(record.state, State::Staging | State::Staged | State::Swapping { .. }))
+    }
+
+    /// The last step that was done on an environment; `None` if nothing is there of it.
+    pub fn deployed(&self, id: EnvironmentId) -> Option<DeployStep> {
+        self.memory.lock().unwrap().deployed.get(&id).copied()
+    }
+
+    /// The different passwords that an environment was to be made with.
+    pub fn passwords(&self, id: EnvironmentId) -> Vec<String> {
+        let mut all = self.memory.lock().unwrap().passwords.get(&id).cloned().unwrap_or_default();
+        all.dedup();
+        all
     }
 
     pub fn released(&self, id: RestoreId) -> bool {
@@ -192,19 +210,106 @@ fn record(job: &RestoreJob) -> Record {
     }
 }
 
+/// The host key of every server that is reached by SSH.
+pub const HOST_KEY: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+/// The password of everybody there.
+pub const PASSWORD: &str = "geheim";
+
+/// An SSH server that shows its key, and then lets in who has the password.
+fn answers(ssh: &SshAccess) -> Result<()> {
+    let shown = HostKey { fingerprint: HOST_KEY.into(), algorithm: "ssh-ed25519".into() };
+    let code = match ssh.host_key.as_deref() {
+        None => Err("host_key_unknown"),
+        Some(HOST_KEY) => Ok(()),
+        Some(_) => Err("host_key_changed"),
+    };
+    code.map_err(|code| Problem::new(Kind::Denied, code, shown.to_string(), "Pin it.").caused_by(shown))?;
+    let password = ssh.password.as_ref().map(|password| password.expose_secret());
+    if password != Some(PASSWORD) {
+        return Err(Problem::new(Kind::Denied, "wrong_login", "the server let nobody in", "Check it."));
+    }
+    Ok(())
+}
+
 fn missing(id: RestoreId) -> Problem {
     Problem::new(Kind::Missing, "restore_missing", format!("no restore {id}"), "")
 }
 
 #[async_trait]
 impl Plane for FakePlane {
-    async fn discover(&self) -> Result<Vec<FoundOdoo>> {
-        let at = Location { target: "docker:acme_odoo".into(), database: None };
+    async fn look(&self, server: &ServerAccess) -> Result<ServerFacts> {
+        self.enter("look", None).await?;
+        if let ServerAccess::Ssh(ssh) = server {
+            answers(ssh)?;
+        }
+        Ok(ServerFacts {
+            docker_version: "29.0.4".into(),
+            cpu_cores: 8,
+            memory_gb: 16,
+            disk_gb: Some(500),
+            free_disk_gb: Some(400),
+            ports_taken: vec![80, 443],
+        })
+    }
+
+    async fn deploy(
+        &self,
+        _: &ServerAccess,
+        deployment: &Deployment,
+        step: DeployStep,
+        watch: &Watch,
+    ) -> Result<(), Failure> {
+        let call = match step {
+            DeployStep::Infrastructure => "infrastructure",
+            DeployStep::MakeDurable => "make_durable",
+            DeployStep::Release => "let_out",
+            DeployStep::Redeploy => "redeploy",
+            DeployStep::Start => "start",
+            DeployStep::Stop => "stop",
+            DeployStep::Destroy => "destroy",
+        };
+        let trip = self.enter(call, Some(watch)).await?;
+        deployment.check()?;
+        let id = deployment.names.environment();
+        self.within(trip).await;
+        {
+            let mut memory = self.memory.lock().unwrap();
+            let role = deployment.passwords.role.expose_secret().to_owned();
+            memory.passwords.entry(id).or_default().push(role);
+            let before = memory.deployed.get(&id).copied();
+            match step {
+                DeployStep::Infrastructure => {
+                    assert!(matches!(before, None | Some(DeployStep::Infrastructure)))
+                }
+                DeployStep::MakeDurable => {
+                    assert!(matches!(before, Some(DeployStep::Infrastructure | DeployStep::MakeDurable)))
+                }
+                DeployStep::Release => {
+                    assert!(matches!(before, Some(DeployStep::MakeDurable | DeployStep::Release)));
+                }
+                DeployStep::Redeploy | DeployStep::Start | DeployStep::Stop => assert!(before.is_some()),
+                DeployStep::Destroy => {}
+            }
+            if step == DeployStep::Destroy {
+                memory.deployed.remove(&id);
+            } else {
+                memory.deployed.insert(id, step);
+            }
+        }
+        self.leave(trip).await;
+        Ok(())
+    }
+
+    async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>> {
+        let at = Location { server: server.clone(), target: "docker:acme_odoo".into(), database: None };
         Ok(vec![self.inspect(&at).await?])
     }
 
     async fn inspect(&self, at: &Location) -> Result<FoundOdoo> {
         self.enter("inspect", None).await?;
+        if let ServerAccess::Ssh(ssh) = &at.server {
+            answers(ssh)?;
+        }
         let container = at.target.strip_prefix("docker:").unwrap().to_owned();
         Ok(FoundOdoo {
             databases: vec!["acme".into()],

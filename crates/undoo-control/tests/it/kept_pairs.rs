@@ -1,6 +1,9 @@
 //! When a kept pair is removed, and when it is not.
 
-use undoo_control::{Reconcilers, RestoreWish, plane::Plane};
+use undoo_control::{
+    Reconcilers, RestoreWish,
+    plane::{Location, Plane, ServerAccess},
+};
 use undoo_core::platform::{BackupStatus, BackupType, RestoreStatus, TaskKind, TaskStatus};
 use undoo_engine::record::State;
 use undoo_store::tasks::{self, TaskFilter};
@@ -105,7 +108,7 @@ async fn a_pair_that_was_live_again_meanwhile_gets_another_final_backup(world: W
 async fn a_pair_that_somebody_removed_on_the_server_is_not_backed_up(world: World) {
     let backup = world.backed_up().await;
     let id = restored(&world, RestoreWish::of(backup.id)).await;
-    let at = undoo_control::plane::Location { target: "docker:production_odoo".into(), database: None };
+    let at = Location { server: ServerAccess::Here, target: "docker:production_odoo".into(), database: None };
     world.plane.purge(&at, id).await.unwrap();
     world.later(25);
     assert_eq!(purged(&world).await, TaskStatus::Completed);

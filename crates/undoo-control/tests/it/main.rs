@@ -6,11 +6,13 @@
 mod accounts;
 mod authorisation;
 mod backups;
+mod deployments;
 mod environments;
 mod fake_plane;
 mod identity;
 mod kept_pairs;
 mod kills;
 mod restores;
+mod servers;
 mod storages;
 mod world;

@@ -136,7 +136,7 @@ async fn wishes_that_make_no_sense_are_refused(world: World) {
     };
     let wish = || RestoreWish::of(backup.id);
     let new = RestoreWish { mode: Some(RestoreMode::New), ..wish() };
-    assert_eq!(code(new).await, "mode_not_available");
+    assert_eq!(code(new).await, "new_environment_needed");
     let existing = RestoreWish { mode: Some(RestoreMode::Existing), ..wish() };
     assert_eq!(code(existing).await, "target_needed");
     let nothing = RestoreWish { include_database: false, include_filestore: false, ..wish() };

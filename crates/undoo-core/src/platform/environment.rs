@@ -1,4 +1,4 @@
-//! Environments, the servers they are on and the storages that their backups go to.
+//! Environments, and the storages that their backups go to.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -31,18 +31,6 @@ words! {
         Stopped = "stopped",
         /// Not to be reached, or its Odoo does not answer.
         Unreachable = "unreachable",
-    }
-}
-
-words! {
-    /// How a server was when it was last looked at.
-    ServerStatus {
-        /// Its Docker Engine answers.
-        Online = "online",
-        /// It does not.
-        Offline = "offline",
-        /// Nothing new is put on it.
-        Draining = "draining",
     }
 }
 
@@ -89,31 +77,6 @@ pub struct Environment {
     pub created_at: Timestamp,
     /// Since when it is gone; what belonged to it can still be seen.
     pub deleted_at: Option<Timestamp>,
-}
-
-/// A server with a Docker Engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Its id.
-    pub id: ServerId,
-    /// Whose it is.
-    pub organisation_id: OrganisationId,
-    /// Its name.
-    pub name: String,
-    /// Where it is; `None` for the machine that the worker runs on.
-    pub ip_address: Option<String>,
-    /// Its cores.
-    pub cpu_cores: Option<i32>,
-    /// Its memory, in GiB.
-    pub memory_gb: Option<i32>,
-    /// Its disk, in GiB.
-    pub disk_gb: Option<i32>,
-    /// How it was when it was last looked at.
-    pub status: ServerStatus,
-    /// Restores and backups that may run on it side by side.
-    pub task_limit: i32,
-    /// When it was added.
-    pub created_at: Timestamp,
 }
 
 /// A configured storage, as it is kept.

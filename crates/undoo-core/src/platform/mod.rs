@@ -4,17 +4,25 @@
 //! and whoever stores or shows them asks.
 
 mod backup;
+mod deployed;
+pub mod deployment;
 mod environment;
 mod event;
+pub mod images;
 mod people;
 mod permission;
+pub mod recovery;
 mod restore_point;
+mod server;
 mod task;
 
 pub use backup::{Backup, BackupStatus, BackupType};
-pub use environment::{Environment, EnvironmentStatus, EnvironmentType, Server, ServerStatus, StorageRecord};
+pub use deployed::{DeploymentRecord, DeploymentState};
+pub use deployment::{Deployment, Limits, Names, Passwords};
+pub use environment::{Environment, EnvironmentStatus, EnvironmentType, StorageRecord};
 pub use event::{Event, EventKind, NewEvent};
 pub use people::{ApiToken, Membership, OrgRole, Organisation, Project, ProjectRole, User};
 pub use permission::{Decision, Grants, Permission, Role, Scope};
 pub use restore_point::{RestoreMode, RestorePoint, RestoreStatus};
+pub use server::{Capacity, Server, ServerStatus};
 pub use task::{StepEvent, StepLog, Task, TaskKind, TaskStatus};

@@ -80,6 +80,13 @@ words! {
     }
 }
 
+impl RestoreMode {
+    /// Whether the restore makes the environment that it goes to.
+    pub fn makes_environment(self) -> bool {
+        matches!(self, Self::New | Self::CrossServer)
+    }
+}
+
 /// A restore point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestorePoint {

@@ -25,6 +25,14 @@ words! {
         VerifyBackup = "verify_backup",
         /// Remove a backup from its storage.
         DeleteBackup = "delete_backup",
+        /// Make the containers of an environment anew; its data stays.
+        Deploy = "deploy",
+        /// Start an environment.
+        Start = "start",
+        /// Stop one.
+        Stop = "stop",
+        /// Remove one from its server, with all its data.
+        Destroy = "destroy",
     }
 }
 

@@ -17,6 +17,8 @@ use undoo_archive::manifest::ours;
 
 /// What a folder's modules ask for.
 const REQUIREMENTS: &str = "requirements.txt";
+/// Where packages that are kept with the modules usually are.
+const WHEELS: &str = "wheels";
 /// Longest manifest or list of requirements that is read.
 const LONGEST_TEXT: u64 = 1 << 20;
 
@@ -78,9 +80,11 @@ pub(super) fn collect(folders: &[AddonsFolder]) -> Addons {
             let name = Path::new(&folder.folder).join(below);
             walk.module(path, name.to_string_lossy().trim_end_matches('/'));
         }
-        let requirements = folder.path.join(REQUIREMENTS);
-        if requirements.is_file() && walk.stays(&requirements) {
-            found.files.insert(format!("{}/{REQUIREMENTS}", folder.folder), requirements);
+        for path in std::iter::once(folder.path.join(REQUIREMENTS)).chain(wheels(&folder.path)) {
+            if path.is_file() && walk.stays(&path) {
+                let below = path.strip_prefix(&folder.path).unwrap_or(&path);
+                walk.found.files.insert(format!("{}/{}", folder.folder, below.display()), path.clone());
+            }
         }
         found.folders.push(describe(folder, &modules));
     }
@@ -94,6 +98,14 @@ fn modules(folder: &Path) -> Vec<PathBuf> {
     }
     let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     below.filter(|path| manifest(path).is_some()).collect()
+}
+
+/// Python packages beside the list of requirements, ready to be installed where no index is.
+fn wheels(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let below =
+        [folder.to_owned(), folder.join(WHEELS)].into_iter().filter_map(|path| fs::read_dir(path).ok());
+    let paths = below.flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| path.to_str().is_some_and(|path| path.ends_with(".whl")))
 }
 
 /// The manifest of a module.

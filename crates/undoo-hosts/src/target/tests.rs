@@ -41,6 +41,7 @@ pub(crate) fn container(mounts: Vec<Mount>) -> OdooContainer {
         database_container: None,
         database_authorities: None,
         compose: None,
+        carrier: false,
         memory_limit: 0,
         nano_cpus: 0,
         env: EnvMap::default(),
@@ -73,7 +74,7 @@ fn what_has_no_lasting_directory_on_the_host_has_no_path_there() {
 fn volumes_that_can_be_seen_on_different_disks_share_none() {
     let mut odoo = container(vec![mount("/var/lib/odoo", Some("/tmp"))]);
     odoo.filestore_root = "/var/lib/odoo/filestore".into();
-    assert!(!odoo.shares_disk_with_database(), "no container, no disk that is known");
+    assert!(!odoo.shares_disk(true), "no container, no disk that is known");
     let mut with_data_at = |path: Option<&str>| {
         odoo.database_container = Some(DatabaseContainer {
             id: "2".into(),
@@ -91,12 +92,13 @@ fn volumes_that_can_be_seen_on_different_disks_share_none() {
             memory_limit: 0,
             nano_cpus: 0,
         });
-        odoo.shares_disk_with_database()
+        (odoo.shares_disk(true), odoo.shares_disk(false))
     };
-    assert!(with_data_at(Some("/tmp")));
-    assert!(!with_data_at(Some("/proc")));
-    assert!(with_data_at(Some("/not/to/be/seen/from/here")));
-    assert!(!with_data_at(None), "a volume whose driver keeps it somewhere");
+    assert_eq!(with_data_at(Some("/tmp")), (true, true));
+    // Of another machine, the same path says nothing.
+    assert_eq!(with_data_at(Some("/proc")), (false, true));
+    assert_eq!(with_data_at(Some("/not/to/be/seen/from/here")), (true, true));
+    assert_eq!(with_data_at(None), (false, false), "a volume whose driver keeps it somewhere");
 }
 
 #[test]

@@ -7,9 +7,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod agent;
+mod breaks;
 mod cleanup;
+mod deploy;
 mod mover;
 mod odoo;
+mod packages;
 mod roles;
 mod service;
 mod support;
@@ -27,9 +30,12 @@ fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         agent::trials(),
+        breaks::trials(),
         cleanup::trials(),
+        deploy::trials(),
         mover::trials(),
         odoo::trials(),
+        packages::trials(),
         service::trials(),
         target::trials(),
     ];

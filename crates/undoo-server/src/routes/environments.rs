@@ -1,24 +1,39 @@
-//! Environments: adopted, listed, changed and forgotten.
+//! Environments: adopted, listed, changed and forgotten; those that the platform has made also deployed again,
+//! started, stopped and destroyed.
 
 use axum::{Json, extract::State, http::StatusCode, response::Response};
-use undoo_api::environments::{AdoptRequest, EnvironmentPatch, EnvironmentQuery, EnvironmentResponse};
-use undoo_control::{Adopt, EnvironmentChange};
-use undoo_core::EnvironmentId;
+use tracing::Span;
+use undoo_api::{
+    environments::{
+        AdoptRequest, DestroyRequest, EnvironmentDetails, EnvironmentPatch, EnvironmentQuery,
+        EnvironmentResponse,
+    },
+    tasks::TaskResponse,
+};
+use undoo_control::{Adopt, DeployAction, EnvironmentChange};
+use undoo_core::{EnvironmentId, platform::Task};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     App,
     failure::Result,
-    request::{body::Sent, caller::By, fields::At, page::Paged},
+    request::{
+        body::{Nothing, Sent},
+        caller::By,
+        fields::At,
+        page::Paged,
+    },
     wire,
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(environment_list, environment_adopt)).routes(routes!(
-        environment_get,
-        environment_update,
-        environment_delete
-    ))
+    OpenApiRouter::new()
+        .routes(routes!(environment_list, environment_adopt))
+        .routes(routes!(environment_get, environment_update, environment_delete))
+        .routes(routes!(environment_deploy))
+        .routes(routes!(environment_start))
+        .routes(routes!(environment_stop))
+        .routes(routes!(environment_destroy))
 }
 
 /// Environments that the caller may see. The organisation can be left out by who belongs to one only.
@@ -68,19 +83,21 @@ async fn environment_adopt(
     Ok((StatusCode::CREATED, Json(environment.into())))
 }
 
-/// An environment.
+/// An environment, and how it is deployed.
 #[utoipa::path(
     get, path = "/api/v1/environments/{environment_id}", tag = "environments",
     params(("environment_id" = EnvironmentId, Path)),
-    responses((status = 200, description = "The environment.", body = EnvironmentResponse)),
+    responses((status = 200, description = "The environment.", body = EnvironmentDetails)),
     extensions(("x-permission" = json!("project.environments.view")), ("x-scope" = json!("project")))
 )]
 async fn environment_get(
     State(app): State<App>,
     By(caller): By,
     At(id): At<EnvironmentId>,
-) -> Result<Json<EnvironmentResponse>> {
-    Ok(Json(app.control.environment_get(&caller, id).await?.into()))
+) -> Result<Json<EnvironmentDetails>> {
+    let environment = app.control.environment_get(&caller, id).await?.into();
+    let deployment = app.control.environment_deployment(&caller, id).await?.map(Into::into);
+    Ok(Json(EnvironmentDetails { environment, deployment }))
 }
 
 /// Changes what is known of an environment. Its Odoo is not touched.
@@ -122,4 +139,79 @@ async fn environment_delete(
 ) -> Result<StatusCode> {
     app.control.environment_delete(&caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes the containers of an environment anew that the platform has deployed. Its data stays.
+#[utoipa::path(
+    post, path = "/api/v1/environments/{environment_id}/deploy", tag = "environments",
+    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+    responses((status = 202, description = "Queued.", body = TaskResponse)),
+    extensions(("x-permission" = json!("project.environments.update")), ("x-scope" = json!("environment")))
+)]
+async fn environment_deploy(
+    State(app): State<App>,
+    By(caller): By,
+    At(id): At<EnvironmentId>,
+    Sent { once, .. }: Sent<Nothing>,
+) -> Result<(StatusCode, Json<TaskResponse>)> {
+    let task = app.control.environment_do(&caller, id, DeployAction::Deploy, None, once).await?;
+    Ok(queued(task))
+}
+
+/// Starts an environment that the platform has deployed.
+#[utoipa::path(
+    post, path = "/api/v1/environments/{environment_id}/start", tag = "environments",
+    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+    responses((status = 202, description = "Queued.", body = TaskResponse)),
+    extensions(("x-permission" = json!("project.environments.update")), ("x-scope" = json!("environment")))
+)]
+async fn environment_start(
+    State(app): State<App>,
+    By(caller): By,
+    At(id): At<EnvironmentId>,
+    Sent { once, .. }: Sent<Nothing>,
+) -> Result<(StatusCode, Json<TaskResponse>)> {
+    let task = app.control.environment_do(&caller, id, DeployAction::Start, None, once).await?;
+    Ok(queued(task))
+}
+
+/// Stops an environment that the platform has deployed. Its data stays, and it does not start by itself.
+#[utoipa::path(
+    post, path = "/api/v1/environments/{environment_id}/stop", tag = "environments",
+    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+    responses((status = 202, description = "Queued.", body = TaskResponse)),
+    extensions(("x-permission" = json!("project.environments.update")), ("x-scope" = json!("environment")))
+)]
+async fn environment_stop(
+    State(app): State<App>,
+    By(caller): By,
+    At(id): At<EnvironmentId>,
+    Sent { once, .. }: Sent<Nothing>,
+) -> Result<(StatusCode, Json<TaskResponse>)> {
+    let task = app.control.environment_do(&caller, id, DeployAction::Stop, None, once).await?;
+    Ok(queued(task))
+}
+
+/// Removes an environment that the platform has deployed, with its database and files. Its backups stay.
+#[utoipa::path(
+    post, path = "/api/v1/environments/{environment_id}/destroy", tag = "environments",
+    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+    request_body = DestroyRequest,
+    responses((status = 202, description = "Queued.", body = TaskResponse)),
+    extensions(("x-permission" = json!("project.environments.delete")), ("x-scope" = json!("environment")))
+)]
+async fn environment_destroy(
+    State(app): State<App>,
+    By(caller): By,
+    At(id): At<EnvironmentId>,
+    Sent { body, once }: Sent<DestroyRequest>,
+) -> Result<(StatusCode, Json<TaskResponse>)> {
+    let confirmed = Some(body.confirm.as_str());
+    let task = app.control.environment_do(&caller, id, DeployAction::Destroy, confirmed, once).await?;
+    Ok(queued(task))
+}
+
+fn queued(task: Task) -> (StatusCode, Json<TaskResponse>) {
+    Span::current().record("task_id", tracing::field::display(task.id));
+    (StatusCode::ACCEPTED, Json(task.into()))
 }

@@ -12,7 +12,7 @@ use undoo_api::restores::{
     Estimate, HeldResponse, NewEnvironment, RestorePlanResponse, RestorePointResponse, RestoreQuery,
     RestoreRequest, RestoreRequestV2, RestoreResponseV2, RestoreStrategy, UndoPlanResponse,
 };
-use undoo_control::{RestoreWish, Started};
+use undoo_control::{DeploymentWish, RestoreWish, Started};
 use undoo_core::{EnvironmentId, RestoreId};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -70,6 +70,10 @@ async fn restore_start(
 }
 
 /// Restores a backup with everything that can be chosen; with `dry_run`, answers what that would do.
+///
+/// The modes `new` and `cross_server` make an environment for it, which takes `project.environments.create` as
+/// well, and `org.servers.view` where it is to be on another server. It is `pending` until the restore is live;
+/// if that fails or is called off, everything of it is removed.
 #[utoipa::path(
     post, path = "/api/v1/backups/restore/v2", tag = "restores", request_body = RestoreRequestV2,
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
@@ -90,11 +94,13 @@ async fn restore_start_v2(
         let (backup_id, accept) = (wish.backup_id, wish.accept.clone());
         let planned = app.control.restore_plan(&caller, wish).await;
         let planned = planned.map_err(|failed| Failure::because_of(failed.problem, failed.findings))?;
-        let plan = serde_json::to_value(&planned.plan).unwrap_or_default();
-        let findings = [planned.findings, planned.plan.findings].concat();
+        let plan = planned.plan.as_ref().map(wire::answered).transpose()?;
+        let of_engine = planned.plan.map(|plan| plan.findings).unwrap_or_default();
+        let findings = [planned.findings, of_engine].concat();
+        let is_there = !planned.mode.makes_environment();
         let answer = RestorePlanResponse {
             backup_id,
-            target_environment_id: planned.target_environment.id,
+            target_environment_id: is_there.then_some(planned.target_environment.id),
             can_start: !findings.iter().any(|finding| finding.blocks(&accept)),
             findings,
             estimate: Estimate::of(&planned.took),
@@ -123,6 +129,13 @@ fn wish(body: RestoreRequestV2) -> Result<RestoreWish> {
         name: new.name,
         environment_type: new.environment_type,
         server_id: new.server_id,
+        domain: new.domain,
+        odoo_image: new.odoo_image,
+        deployment: DeploymentWish {
+            postgres_image: new.postgres_image,
+            http_port: new.http_port,
+            odoo_conf: new.odoo_conf,
+        },
     };
     Ok(RestoreWish {
         keep_raw_pair_instead: body.keep_raw_pair_instead,

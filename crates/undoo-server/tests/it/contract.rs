@@ -10,7 +10,7 @@ use std::{
 
 use tokio::process::Command;
 use undoo_control::NewToken;
-use undoo_core::platform::{BackupStatus, EnvironmentType, OrgRole, Role, User};
+use undoo_core::platform::{BackupStatus, DeploymentState, EnvironmentType, OrgRole, Role, User};
 use undoo_store::people;
 
 use crate::{place::Place, platform::Platform};
@@ -71,6 +71,7 @@ async fn things(platform: &Platform, at: &Place, owner: &User) -> Ids {
         let (server, storage) = (Some(&at.server), Some(at.storage.id));
         let idle = platform.environment(&at.project, server, storage, EnvironmentType::Staging).await;
         ids.add("environment_id", idle.id);
+        ids.add("environment_id", platform.deployed(at, DeploymentState::Deployed).await.id);
         ids.add("backup_id", platform.backup_in(at, BackupStatus::Completed).await.id);
         let member = platform.user(false).await;
         let role = Some(OrgRole::Member);

@@ -123,12 +123,6 @@ async fn a_restore_that_cannot_be_is_refused_with_the_documented_status() {
     );
     let body = json!({ "backup_id": place.backup.id, "target_environment_id": EnvironmentId::generate() });
     refused(&world.restore(RESTORE, admin, body).await, 404, "not_found");
-    for mode in ["new", "cross_server"] {
-        let new = json!({ "name": "Clone", "environment_type": "staging", "server_id": place.server.id });
-        let body =
-            json!({ "backup_id": place.backup.id, "target": { "mode": mode, "new_environment": new } });
-        refused(&world.restore(RESTORE_V2, admin, body).await, 400, "mode_not_available");
-    }
     let body = json!({ "backup_id": place.backup.id, "target": { "mode": "existing" } });
     refused(&world.restore(RESTORE_V2, admin, body).await, 400, "target_needed");
     let other = platform.place_in(place.organisation.clone(), EnvironmentType::Staging).await;
@@ -299,4 +293,36 @@ async fn a_storage_that_does_not_work_says_at_which_step_and_keeps_its_secrets()
     let local = json!({ "provider": "local", "path": "/etc" });
     let answered = platform.post("/api/v1/backups/storage/test", &owner, local).await;
     refused(&answered, 403, "missing_permission");
+}
+
+#[tokio::test]
+async fn a_server_is_added_when_its_host_key_was_confirmed_and_keeps_its_secrets() {
+    let World { platform, place, .. } = World::new().await;
+    let owner = platform.token_of(Role::OrgOwner, &place).await;
+    let login = json!({ "host": "192.168.1.101", "user": "root", "password": "very-secret" });
+    let body = json!({ "organization_id": place.organisation.id, "ssh": login });
+    let tested = platform.post("/api/v1/servers/test", &owner, body.clone()).await;
+    assert_eq!((tested.status, &tested.json()["ok"]), (StatusCode::OK, &json!(false)), "{}", tested.json());
+    assert_eq!(tested.json()["code"], "host_key_unknown");
+    let mut new = body;
+    new["name"] = json!("Another");
+    refused(&platform.post("/api/v1/servers", &owner, new.clone()).await, 403, "host_key_unknown");
+    new["ssh"]["host_key"] = tested.json()["host_key"].clone();
+    let made = platform.post("/api/v1/servers", &owner, new).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.json());
+    let server = made.json();
+    assert_eq!((&server["status"], &server["docker_version"]), (&json!("online"), &json!("29.0.4")));
+    let path = format!("/api/v1/servers/{}", server["id"].as_str().unwrap());
+    let drained = platform.ask(Method::PATCH, &path, &owner, Some(json!({ "draining": true }))).await;
+    assert_eq!((&drained.json()["draining"], &drained.json()["status"]), (&json!(true), &json!("online")));
+    let verified = platform.ask(Method::POST, &format!("{path}/verify"), &owner, None).await;
+    assert_eq!((verified.status, &verified.json()["draining"]), (StatusCode::OK, &json!(true)));
+    for answered in [tested, made, drained, verified, platform.get(&path, &owner).await] {
+        assert!(!String::from_utf8_lossy(&answered.body).contains("very-secret"));
+    }
+    let used = format!("/api/v1/servers/{}", place.server.id);
+    refused(&platform.ask(Method::DELETE, &used, &owner, None).await, 409, "server_in_use");
+    let removed = platform.ask(Method::DELETE, &path, &owner, None).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    refused(&platform.get(&path, &owner).await, 404, "not_found");
 }

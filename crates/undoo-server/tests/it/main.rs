@@ -5,6 +5,7 @@
 mod answers;
 mod contract;
 mod curl;
+mod deployed;
 mod documented;
 mod events;
 mod matrix;

@@ -12,6 +12,7 @@ use undoo_core::platform::{Decision, EnvironmentType, Grants, Permission, Role, 
 
 use crate::{
     place::Place,
+    plane::HOST_KEY,
     platform::{Answered, Platform},
 };
 
@@ -259,7 +260,12 @@ fn body(operation: &str, place: &Place) -> Value {
         "project_member_set" => json!({ "role": "viewer" }),
         "environment_adopt" => json!({ "project_id": place.project.id, "name": "Adopted",
             "environment_type": "staging", "server_id": place.server.id, "container": "acme_odoo" }),
+        "environment_destroy" => json!({ "confirm": place.environment.name }),
         "environment_update" => json!({ "domain": "odoo.example.com" }),
+        "server_create" => json!({ "organization_id": place.organisation.id, "name": "Another",
+            "ssh": login() }),
+        "server_test" => json!({ "organization_id": place.organisation.id, "ssh": login() }),
+        "server_update" => json!({ "draining": true }),
         "storage_create" => {
             json!({ "organization_id": place.organisation.id, "name": "Bucket", "config": s3() })
         }
@@ -271,6 +277,10 @@ fn body(operation: &str, place: &Place) -> Value {
         "restore_start" | "restore_start_v2" => json!({ "backup_id": place.backup.id }),
         other => panic!("what does {other} take? say it here"),
     }
+}
+
+fn login() -> Value {
+    json!({ "host": "192.168.1.101", "user": "root", "password": "geheim", "host_key": HOST_KEY })
 }
 
 fn s3() -> Value {

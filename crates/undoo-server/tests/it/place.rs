@@ -5,11 +5,12 @@ use undoo_control::{NewStorage, RestoreWish};
 use undoo_core::{
     BackupId, EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId,
     platform::{
-        Backup, BackupStatus, BackupType, Environment, EnvironmentStatus, EnvironmentType, OrgRole,
-        Organisation, Project, RestorePoint, Server, ServerStatus, StorageRecord, Task, User,
+        Backup, BackupStatus, BackupType, Capacity, DeploymentRecord, DeploymentState, Environment,
+        EnvironmentStatus, EnvironmentType, OrgRole, Organisation, Project, RestorePoint, Server,
+        ServerStatus, StorageRecord, Task, User,
     },
 };
-use undoo_store::{backups, environments, people, restore_points, servers};
+use undoo_store::{backups, deployments, environments, people, restore_points, servers};
 
 use crate::platform::{Platform, now};
 
@@ -111,6 +112,26 @@ impl Platform {
         environment
     }
 
+    /// An environment that the platform has put on the server of a place, with secrets that nobody may see.
+    pub async fn deployed(&self, at: &Place, state: DeploymentState) -> Environment {
+        let (server, storage) = (Some(&at.server), Some(at.storage.id));
+        let environment = self.environment(&at.project, server, storage, EnvironmentType::Staging).await;
+        let record = DeploymentRecord {
+            environment_id: environment.id,
+            organisation_id: environment.organisation_id,
+            state,
+            prefix: "paasportal".into(),
+            public_network: "traefik-public".into(),
+            postgres_image: "postgres:15-alpine".into(),
+            http_port: None,
+            odoo_conf: [("smtp_password".to_owned(), "very-secret".to_owned())].into(),
+            sealed: b"very-secret".to_vec(),
+            created_at: now(),
+        };
+        deployments::insert(&self.store, &record).await.unwrap();
+        environment
+    }
+
     /// A backup in this state, of the environment of a place.
     pub async fn backup_in(&self, at: &Place, status: BackupStatus) -> Backup {
         let mut backup = backup(&at.environment);
@@ -130,16 +151,26 @@ impl Platform {
     }
 }
 
-fn server(organisation_id: OrganisationId) -> Server {
+/// A server with eight cores, 16 GiB of memory and 500 GiB of disk.
+pub fn server(organisation_id: OrganisationId) -> Server {
     let id = ServerId::generate();
     Server {
         id,
         organisation_id,
         name: format!("Server {id}"),
         ip_address: Some("192.168.1.100".into()),
-        cpu_cores: Some(8),
-        memory_gb: Some(16),
-        disk_gb: Some(500),
+        ssh_port: None,
+        ssh_user: Some("root".into()),
+        host_key: Some(crate::plane::HOST_KEY.into()),
+        sealed: None,
+        has: Capacity { cpu_cores: Some(8), memory_gb: Some(16), disk_gb: Some(500) },
+        limit: Capacity::default(),
+        free_disk_gb: None,
+        docker_version: None,
+        checked_at: None,
+        unreachable_since: None,
+        last_problem: None,
+        draining: false,
         status: ServerStatus::Online,
         task_limit: 2,
         created_at: now(),

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use undoo_control::plane::{
-    BackupJob, CutOver, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, StagedRestore, Watch,
+    BackupJob, CutOver, DeployStep, FoundOdoo, HostKey, Location, MadeBackup, Plane, RestoreJob,
+    ServerAccess, ServerFacts, SshAccess, StagedRestore, Watch,
 };
-use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signer};
+use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signer, platform::Deployment};
 use undoo_engine::{
     order::Failure,
     orders::{Listed, UndoPlan},
@@ -13,6 +14,9 @@ use undoo_engine::{
 };
 
 pub struct Elsewhere;
+
+/// The host key of every server.
+pub const HOST_KEY: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
 
 fn out_of_reach() -> Problem {
     Problem::new(Kind::Unavailable, "out_of_reach", "the target is out of reach", "Try again.")
@@ -34,8 +38,35 @@ fn found(at: &Location) -> FoundOdoo {
 
 #[async_trait]
 impl Plane for Elsewhere {
-    async fn discover(&self) -> Result<Vec<FoundOdoo>> {
-        Ok(vec![found(&Location { target: "docker:acme_odoo".into(), database: None })])
+    async fn look(&self, server: &ServerAccess) -> Result<ServerFacts> {
+        if let ServerAccess::Ssh(SshAccess { host_key: None, .. }) = server {
+            let shown = HostKey { fingerprint: HOST_KEY.into(), algorithm: "ssh-ed25519".into() };
+            let told = Problem::new(Kind::Denied, "host_key_unknown", shown.to_string(), "Pin it.");
+            return Err(told.caused_by(shown));
+        }
+        Ok(ServerFacts {
+            docker_version: "29.0.4".into(),
+            cpu_cores: 8,
+            memory_gb: 16,
+            disk_gb: Some(500),
+            free_disk_gb: Some(400),
+            ports_taken: vec![80, 443],
+        })
+    }
+
+    async fn deploy(
+        &self,
+        _: &ServerAccess,
+        _: &Deployment,
+        _: DeployStep,
+        _: &Watch,
+    ) -> Result<(), Failure> {
+        Err(out_of_reach().into())
+    }
+
+    async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>> {
+        let at = Location { server: server.clone(), target: "docker:acme_odoo".into(), database: None };
+        Ok(vec![found(&at)])
     }
 
     async fn inspect(&self, at: &Location) -> Result<FoundOdoo> {

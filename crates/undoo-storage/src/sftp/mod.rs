@@ -15,7 +15,7 @@ use russh_sftp::protocol::{FileAttributes, OpenFlags};
 use tokio::sync::Mutex;
 use undoo_core::Result;
 
-use self::link::{Link, within};
+use self::link::Link;
 use crate::{
     access::SftpAccess,
     fault::{Cause, Doing, Fault},
@@ -23,6 +23,7 @@ use crate::{
     object::{Object, Opened},
     options::Options,
     resume::{Content, Seen, Source, Version, retrying},
+    ssh::within,
     storage::{
         Stat, Storage, Unfinished, check_key, check_prefix, check_temporary, finished_of, unfinished_of,
     },

@@ -13,11 +13,12 @@ use tokio::sync::Mutex;
 
 use super::{
     Open, SftpStorage,
-    link::{Link, from_sftp, within},
+    link::{Link, from_sftp},
     version_of,
 };
 use crate::{
     fault::{Cause, Fault},
+    ssh::within,
     storage::{Stat, temporary},
     upload::{Part, Plan, Sink},
 };

@@ -9,6 +9,7 @@ mod lock;
 mod proxy;
 mod refusals;
 mod servers;
+mod ssh;
 mod suite;
 mod weed;
 mod write_faults;

@@ -5,6 +5,8 @@
 
 mod m0001_platform;
 mod m0002_invitations;
+mod m0003_servers;
+mod m0004_deployments;
 mod words;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
@@ -18,7 +20,12 @@ struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_platform::Migration), Box::new(m0002_invitations::Migration)]
+        vec![
+            Box::new(m0001_platform::Migration),
+            Box::new(m0002_invitations::Migration),
+            Box::new(m0003_servers::Migration),
+            Box::new(m0004_deployments::Migration),
+        ]
     }
 }
 

@@ -1,8 +1,8 @@
-//! Tables of environments and of what they are on.
+//! Tables of environments and of where their backups go.
 
 use undoo_core::{
     Problem, Result,
-    platform::{Environment, Server, StorageRecord},
+    platform::{Environment, StorageRecord},
 };
 
 use crate::row::{json, json_text, maybe_time, micros, time, word};
@@ -94,67 +94,6 @@ impl TryFrom<environment::Model> for Environment {
             created_by: row.created_by.map(Into::into),
             created_at: time("created_at", row.created_at)?,
             deleted_at: maybe_time("deleted_at", row.deleted_at)?,
-        })
-    }
-}
-
-pub(crate) mod server {
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
-    #[sea_orm(table_name = "servers")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub organisation_id: Uuid,
-        pub name: String,
-        pub ip_address: Option<String>,
-        pub cpu_cores: Option<i32>,
-        pub memory_gb: Option<i32>,
-        pub disk_gb: Option<i32>,
-        pub status: String,
-        pub task_limit: i32,
-        pub created_at: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-impl From<&Server> for server::Model {
-    fn from(of: &Server) -> Self {
-        Self {
-            id: of.id.uuid(),
-            organisation_id: of.organisation_id.uuid(),
-            name: of.name.clone(),
-            ip_address: of.ip_address.clone(),
-            cpu_cores: of.cpu_cores,
-            memory_gb: of.memory_gb,
-            disk_gb: of.disk_gb,
-            status: of.status.to_string(),
-            task_limit: of.task_limit,
-            created_at: micros(of.created_at),
-        }
-    }
-}
-
-impl TryFrom<server::Model> for Server {
-    type Error = Problem;
-
-    fn try_from(row: server::Model) -> Result<Self> {
-        Ok(Self {
-            id: row.id.into(),
-            organisation_id: row.organisation_id.into(),
-            name: row.name,
-            ip_address: row.ip_address,
-            cpu_cores: row.cpu_cores,
-            memory_gb: row.memory_gb,
-            disk_gb: row.disk_gb,
-            status: word("status", &row.status)?,
-            task_limit: row.task_limit,
-            created_at: time("created_at", row.created_at)?,
         })
     }
 }

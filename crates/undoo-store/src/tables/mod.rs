@@ -7,19 +7,23 @@
 mod access;
 mod audit;
 mod backups;
+mod deployments;
 mod environments;
 mod events;
 mod kept;
 mod people;
 mod restores;
+mod servers;
 mod tasks;
 
 pub(crate) use access::{link, session, token};
 pub(crate) use audit::{entry, head};
 pub(crate) use backups::backup;
-pub(crate) use environments::{environment, server, storage};
+pub(crate) use deployments::deployment;
+pub(crate) use environments::{environment, storage};
 pub(crate) use events::{event, sequence};
 pub(crate) use kept::{request, setting};
 pub(crate) use people::{organisation, organisation_member, project, project_member, user};
 pub(crate) use restores::restore_point;
+pub(crate) use servers::server;
 pub(crate) use tasks::{step, task};

@@ -5,7 +5,12 @@ use undoo_core::{
     EnvironmentId, OrganisationId, ServerId, StorageId,
     platform::{Environment, EnvironmentStatus, Server, ServerStatus, StorageRecord},
 };
-use undoo_store::{Page, Store, backups, environments, people, servers, storages};
+use undoo_store::{
+    Page, Store, backups, environments, people,
+    servers::{self, InUse},
+    storages,
+    tasks::{self, NewTask},
+};
 
 use crate::world::{World, environment, now, on_both, organisation, project, server};
 
@@ -14,6 +19,7 @@ on_both!(
     names_and_containers_are_unique_among_those_that_are_not_gone,
     environments_are_listed_by_organisation_and_project,
     a_server_is_read_back_as_written,
+    a_server_is_forgotten_once_nothing_is_on_it,
     a_storage_is_read_back_as_written,
     one_storage_is_the_default,
     a_storage_that_is_forgotten_leaves_its_backups,
@@ -82,7 +88,12 @@ async fn environments_are_listed_by_organisation_and_project(world: World) {
 async fn a_server_is_read_back_as_written(world: World) {
     let store = &world.store;
     let mut one = world.server.clone();
-    (one.status, one.ip_address, one.task_limit) = (ServerStatus::Draining, Some("10.0.0.1".into()), 0);
+    (one.status, one.ip_address, one.task_limit) = (ServerStatus::Offline, Some("10.0.0.1".into()), 0);
+    (one.ssh_port, one.ssh_user, one.host_key) = (Some(2222), Some("root".into()), Some("SHA256:x".into()));
+    (one.sealed, one.draining, one.docker_version) = (Some(vec![0, 1, 255]), true, Some("29.0".into()));
+    (one.has.disk_gb, one.limit.cpu_cores, one.free_disk_gb) = (Some(100), Some(1), Some(60));
+    (one.checked_at, one.unreachable_since, one.last_problem) =
+        (Some(now()), Some(now()), Some("it is silent".into()));
     servers::update(store, &one).await.unwrap();
     assert_eq!(servers::get(store, one.id).await.unwrap(), Some(one.clone()));
     let same = server(world.organisation.id, &one.name, 1);
@@ -90,7 +101,38 @@ async fn a_server_is_read_back_as_written(world: World) {
     let missing = Server { name: "x".into(), id: ServerId::generate(), ..one.clone() };
     assert_eq!(servers::update(store, &missing).await.unwrap_err().code, "changed_meanwhile");
     let listed = servers::list(store, world.organisation.id, Page::default()).await.unwrap();
-    assert_eq!(listed.items, [one]);
+    assert_eq!(listed.items, [one.clone()]);
+    assert_eq!(servers::all(store, Page::default()).await.unwrap().items, [one]);
+}
+
+async fn a_server_is_forgotten_once_nothing_is_on_it(world: World) {
+    let (store, id) = (&world.store, world.server.id);
+    assert_eq!(servers::in_use(store, id).await.unwrap(), InUse::default());
+    let mut on_it = Environment { server_id: Some(id), ..world.environment.clone() };
+    environments::update(store, &on_it).await.unwrap();
+    let task = NewTask { server_id: Some(id), environment_id: None, ..world.task() };
+    let tx = store.begin().await.unwrap();
+    let task = tasks::enqueue(&tx, &task).await.unwrap();
+    tx.commit().await.unwrap();
+    let used = servers::in_use(store, id).await.unwrap();
+    assert_eq!((used.environment, used.task), (Some("production".into()), Some(task.id)));
+    let forgotten = async || {
+        let tx = store.begin().await.unwrap();
+        servers::delete(&tx, id).await?;
+        tx.commit().await
+    };
+    assert_eq!(forgotten().await.unwrap_err().code, "gone_meanwhile");
+    on_it.deleted_at = Some(now());
+    environments::update(store, &on_it).await.unwrap();
+    assert_eq!(forgotten().await.unwrap_err().code, "gone_meanwhile", "a task waits");
+    let tx = store.begin().await.unwrap();
+    tasks::cancel(&tx, task.id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(servers::in_use(store, id).await.unwrap(), InUse::default());
+    forgotten().await.unwrap();
+    assert_eq!(servers::get(store, id).await.unwrap(), None);
+    assert_eq!(environments::get(store, on_it.id).await.unwrap().unwrap().server_id, None);
+    assert_eq!(tasks::get(store, task.id).await.unwrap().unwrap().server_id, None);
 }
 
 fn storage(organisation_id: OrganisationId, name: &str, is_default: bool) -> StorageRecord {

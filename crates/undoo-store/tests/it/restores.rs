@@ -3,13 +3,13 @@
 use jiff::SignedDuration;
 use serde_json::json;
 use undoo_core::{
-    BackupId, EnvironmentId, RestoreId,
-    platform::{Backup, BackupStatus, BackupType, RestoreMode, RestorePoint, RestoreStatus},
+    BackupId, EnvironmentId, OrganisationId, RestoreId,
+    platform::{Backup, BackupStatus, BackupType, Environment, RestoreMode, RestorePoint, RestoreStatus},
 };
 use undoo_store::{
     Page,
     backups::{self, BackupFilter},
-    environments, people, restore_points,
+    environments, people, restore_points, servers,
 };
 
 use crate::world::{World, environment, now, on_both, project};
@@ -23,6 +23,7 @@ on_both!(
     the_newest_live_restore_is_found,
     a_backup_in_use_is_known,
     expired_undo_pairs_are_found_the_longest_first,
+    a_kept_pair_has_a_server_and_a_size,
     an_error_with_a_strange_character_is_kept_all_the_same,
 );
 
@@ -206,6 +207,29 @@ async fn expired_undo_pairs_are_found_the_longest_first(world: World) {
     assert_eq!(found, expected[1..]);
     let one = restore_points::with_expired_undo(&world.store, now(), 1).await.unwrap();
     assert_eq!(one.len(), 1);
+}
+
+async fn a_kept_pair_has_a_server_and_a_size(world: World) {
+    let (store, server) = (&world.store, world.server.id);
+    let placed = Environment { server_id: Some(server), ..world.environment.clone() };
+    environments::update(store, &placed).await.unwrap();
+    let mut safety = world.backup();
+    (safety.database_size_bytes, safety.filestore_size_bytes) = (Some(40), Some(2));
+    backups::insert(store, &safety).await.unwrap();
+    let mut with_safety = point(&world).await;
+    (with_safety.status, with_safety.undo_until) = (RestoreStatus::Completed, Some(now()));
+    with_safety.pre_restore_backup_id = Some(safety.id);
+    restore_points::insert(store, &with_safety).await.unwrap();
+    inserted(&world, RestoreStatus::Stuck).await;
+    inserted(&world, RestoreStatus::Completed).await;
+    let mut kept = restore_points::kept_on_servers(store, world.organisation.id).await.unwrap();
+    kept.sort_by_key(|(_, bytes)| *bytes);
+    assert_eq!(kept, [(server, 42), (server, 3_000_000_000)]);
+    assert_eq!(restore_points::kept_on_servers(store, OrganisationId::generate()).await.unwrap(), []);
+    let deleted = Environment { deleted_at: Some(now()), ..placed };
+    environments::update(store, &deleted).await.unwrap();
+    let used = servers::in_use(store, server).await.unwrap();
+    assert_eq!((used.environment, used.kept_pair), (None, Some(with_safety.id)));
 }
 
 async fn an_error_with_a_strange_character_is_kept_all_the_same(world: World) {

@@ -5,8 +5,8 @@ use serde_json::json;
 use undoo_core::{
     BackupId, EnvironmentId, OrganisationId, ProjectId, Result, ServerId, TaskId, UserId,
     platform::{
-        Backup, BackupStatus, BackupType, Environment, EnvironmentStatus, EnvironmentType, Organisation,
-        Project, Server, ServerStatus, Task, TaskKind, TaskStatus, User,
+        Backup, BackupStatus, BackupType, Capacity, Environment, EnvironmentStatus, EnvironmentType,
+        Organisation, Project, Server, ServerStatus, Task, TaskKind, TaskStatus, User,
     },
 };
 use undoo_store::{
@@ -204,10 +204,19 @@ pub fn server(organisation_id: OrganisationId, name: &str, task_limit: i32) -> S
         organisation_id,
         name: name.into(),
         ip_address: None,
-        cpu_cores: Some(2),
-        memory_gb: Some(8),
-        disk_gb: None,
+        ssh_port: None,
+        ssh_user: None,
+        host_key: None,
+        sealed: None,
+        has: Capacity { cpu_cores: Some(2), memory_gb: Some(8), disk_gb: None },
+        limit: Capacity::default(),
+        free_disk_gb: None,
+        docker_version: None,
         status: ServerStatus::Online,
+        checked_at: None,
+        unreachable_since: None,
+        last_problem: None,
+        draining: false,
         task_limit,
         created_at: now(),
     }

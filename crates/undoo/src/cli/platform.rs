@@ -52,6 +52,10 @@ Settings:
   event_days          how long events are kept                         30
   storage_hosts       servers, separated by commas, that storages may be on although they are this machine
                       (loopback) or have no address of their own (link-local); portal admins may use any
+  deploy_prefix       networks, volumes and folders of new environments begin with it   paasportal
+  deploy_network      network of servers that Traefik is in            traefik-public
+  postgres_image      PostgreSQL's image for new environments; {major} is the backup's major version
+                                                                       postgres:{major}-alpine
   log                 what is logged, as RUST_LOG has it               info
   log_format          text or json                                     text
 

@@ -1,14 +1,22 @@
 //! The commands that talk to an Undoo server instead of a machine: what `undoo login` signs in to.
 
+mod env;
+mod restore;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use undoo_core::{
-    BackupId, RestoreId, TaskId,
+    BackupId, TaskId,
     platform::{BackupStatus, EnvironmentType, RestoreStatus, TaskStatus},
 };
 
-use super::{Intent, Strategy};
+pub use env::{EnvAct, EnvAdopt, EnvCommand, EnvDestroy, EnvFound, EnvShow};
+pub use restore::{
+    OneRestore, RestoreCommand, RestoreList, RestoreNew, RestoreRelease, RestoreStart, RestoreUndo,
+};
+
+use super::server::ServerCommand;
 
 /// The commands that only a server has.
 #[derive(Debug, Subcommand)]
@@ -20,6 +28,9 @@ pub enum RemoteCommand {
     /// Environments of the server.
     #[command(subcommand)]
     Env(EnvCommand),
+    /// Servers of the platform, which environments are on.
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// Work of the server: what waits, what runs and what came of it.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -56,74 +67,6 @@ pub struct ServerArgs {
     /// Print JSON instead of a page.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `undoo env`
-#[derive(Debug, Subcommand)]
-pub enum EnvCommand {
-    /// List environments.
-    List(ServerArgs),
-    /// Show an environment.
-    Show(EnvShow),
-    /// List the Odoos that run on a server, adopted or not.
-    Found(EnvFound),
-    /// Make an Odoo that runs already an environment. Nothing in it is changed.
-    Adopt(EnvAdopt),
-}
-
-/// `undoo env show`
-#[derive(Debug, Args)]
-pub struct EnvShow {
-    /// The environment: its id, PROJECT/NAME, or NAME where it is the only one.
-    pub environment: String,
-    /// The server.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// `undoo env found`
-#[derive(Debug, Args)]
-pub struct EnvFound {
-    /// The server to look on, by its name or id, where there are several.
-    #[arg(long, value_name = "SERVER")]
-    pub on: Option<String>,
-    /// The server.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// `undoo env adopt`
-#[derive(Debug, Args)]
-pub struct EnvAdopt {
-    /// Its Odoo container, as `undoo env found` names it.
-    pub container: String,
-    /// Its name, unique in the project.
-    #[arg(long, value_name = "NAME")]
-    pub name: String,
-    /// What it is for.
-    #[arg(long = "type", value_name = "TYPE", value_parser = words::<EnvironmentType>())]
-    pub environment_type: EnvironmentType,
-    /// The project, by its name or id, where there are several.
-    #[arg(long, value_name = "PROJECT")]
-    pub project: Option<String>,
-    /// The server it is on, by its name or id, where there are several.
-    #[arg(long, value_name = "SERVER")]
-    pub on: Option<String>,
-    /// Its database, where that Odoo has several.
-    #[arg(long, value_name = "NAME")]
-    pub database: Option<String>,
-    /// Where its users find it.
-    #[arg(long, value_name = "HOST")]
-    pub domain: Option<String>,
-    /// Storage for its backups, by its name or id. [default: the organisation's]
-    #[arg(long, value_name = "STORAGE")]
-    pub storage: Option<String>,
-    /// Answer yes to the question.
-    #[arg(long, short)]
-    pub yes: bool,
-    /// The server.
-    #[command(flatten)]
-    pub server: ServerArgs,
 }
 
 /// What `undoo backup` does on a server.
@@ -234,145 +177,6 @@ pub enum Part {
     Filestore,
 }
 
-/// What `undoo restore` does on a server.
-#[derive(Debug, Subcommand)]
-pub enum RestoreCommand {
-    /// Have the server restore a backup.
-    Start(Box<RestoreStart>),
-    /// Show a restore of the server.
-    Show(OneRestore),
-    /// List restores to an environment, newest first.
-    List(RestoreList),
-    /// Call a restore off; what was live stays live.
-    Cancel(OneRestore),
-    /// Bring back what a restore replaced; once more, and the restored pair is back.
-    Undo(RestoreUndo),
-    /// Release the mail and crons that a restore holds.
-    Release(RestoreRelease),
-    /// Show a restore's signed report.
-    Report(OneRestore),
-}
-
-/// `undoo restore start`
-#[derive(Debug, Args)]
-pub struct RestoreStart {
-    /// The backup's id.
-    #[arg(value_name = "BACKUP")]
-    pub backup: BackupId,
-    /// Another environment of the same project: its id, PROJECT/NAME, or NAME where it is the only one.
-    /// [default: the one that the backup was made of]
-    #[arg(long, value_name = "ENVIRONMENT")]
-    pub to: Option<String>,
-    /// Answer with the plan and every finding, and touch nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Restore the database only; live files stay.
-    #[arg(long, conflicts_with = "filestore_only")]
-    pub database_only: bool,
-    /// Restore the files only, adding to what is there; nothing is removed.
-    #[arg(long)]
-    pub filestore_only: bool,
-    /// Do not back up first what the restore replaces.
-    #[arg(long)]
-    pub no_safety_backup: bool,
-    /// Go on if that backup cannot be made: what is replaced is then kept until somebody removes it.
-    #[arg(long, conflicts_with = "no_safety_backup")]
-    pub keep_raw_pair_instead: bool,
-    /// What the restored system is for. [default: recover in place, copy elsewhere]
-    #[arg(long, value_name = "INTENT")]
-    pub intent: Option<Intent>,
-    /// Leave a copy able to send mail, run crons and charge cards.
-    #[arg(long)]
-    pub no_neutralize: bool,
-    /// Whether mail that waits and crons that are due are held until they are released. [default: on for
-    /// production in place]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    pub hold_outgoing: Option<bool>,
-    /// Accept a finding by its code; may be given several times.
-    #[arg(long, value_name = "CODE")]
-    pub accept: Vec<String>,
-    /// What becomes of the live database while the new one is made.
-    #[arg(long, value_name = "STRATEGY", default_value = "beside")]
-    pub strategy: Strategy,
-    /// With --strategy stop-first: the live database's name, to say that it may be dropped for good.
-    #[arg(long, value_name = "NAME", required_if_eq("strategy", "stop-first"))]
-    pub drop_live: Option<String>,
-    /// When Odoo does not answer after the cutover, leave it so instead of swapping back.
-    #[arg(long)]
-    pub no_auto_rollback: bool,
-    /// Hours for which the replaced pair is kept.
-    #[arg(long, value_name = "HOURS", default_value_t = 24)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=720))]
-    pub undo_window: u32,
-    /// Show how it goes on until it is done; the exit code then says how it ended.
-    #[arg(long)]
-    pub watch: bool,
-    /// Answer yes to the question that a production asks for.
-    #[arg(long, short)]
-    pub yes: bool,
-    /// The server.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// A command about one restore.
-#[derive(Debug, Args)]
-pub struct OneRestore {
-    /// The restore's id.
-    #[arg(value_name = "RESTORE")]
-    pub id: RestoreId,
-    /// The server.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// `undoo restore list`
-#[derive(Debug, Args)]
-pub struct RestoreList {
-    /// The environment: its id, PROJECT/NAME, or NAME where it is the only one.
-    pub environment: String,
-    /// Those that stand there.
-    #[arg(long, value_name = "STATUS", value_parser = words::<RestoreStatus>())]
-    pub status: Option<RestoreStatus>,
-    /// At most so many.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub limit: usize,
-    /// The server.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// `undoo restore undo`
-#[derive(Debug, Args)]
-pub struct RestoreUndo {
-    /// Which.
-    #[command(flatten)]
-    pub one: OneRestore,
-    /// Show what would come back and what was written since, and touch nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Show how it goes on until it is done; the exit code then says how it ended.
-    #[arg(long)]
-    pub watch: bool,
-    /// Answer yes to the question.
-    #[arg(long, short)]
-    pub yes: bool,
-}
-
-/// `undoo restore release`
-#[derive(Debug, Args)]
-pub struct RestoreRelease {
-    /// Which.
-    #[command(flatten)]
-    pub one: OneRestore,
-    /// Show what is held, and release nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Answer yes to the question.
-    #[arg(long, short)]
-    pub yes: bool,
-}
-
 /// `undoo task`
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
@@ -456,12 +260,8 @@ impl RemoteCommand {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Login(_) | Self::Logout => false,
-            Self::Env(command) => match command {
-                EnvCommand::List(server) => server.json,
-                EnvCommand::Show(show) => show.server.json,
-                EnvCommand::Found(found) => found.server.json,
-                EnvCommand::Adopt(adopt) => adopt.server.json,
-            },
+            Self::Env(command) => command.wants_json(),
+            Self::Server(command) => command.wants_json(),
             Self::Task(command) => match command {
                 TaskCommand::List(list) => list.server.json,
                 TaskCommand::Show(show) => show.one.server.json,
@@ -480,19 +280,6 @@ impl BackupCommand {
             Self::Show(one) => one.server.json,
             Self::Delete(delete) => delete.one.server.json,
             Self::Download(download) => download.one.server.json,
-        }
-    }
-}
-
-impl RestoreCommand {
-    /// Whether a program reads the output.
-    pub fn wants_json(&self) -> bool {
-        match self {
-            Self::Start(start) => start.server.json,
-            Self::List(list) => list.server.json,
-            Self::Show(one) | Self::Cancel(one) | Self::Report(one) => one.server.json,
-            Self::Undo(undo) => undo.one.server.json,
-            Self::Release(release) => release.one.server.json,
         }
     }
 }
@@ -544,6 +331,31 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_makes_an_environment_where_it_is_told_one() {
+        let line = "restore start ID --new Clone --type production --on Frankfurt --domain clone.example.com \
+                    --odoo-image odoo:19.0 --http-port 8070 --conf workers=2 --conf limit_time_cpu=600 --watch";
+        let Ok(Command::Restore(there)) = parsed(line) else { panic!() };
+        let Some(RestoreCommand::Start(start)) = there.command else { panic!() };
+        let new = start.new;
+        assert_eq!((new.name.as_deref(), new.on.as_deref()), (Some("Clone"), Some("Frankfurt")));
+        assert_eq!((new.environment_type, new.http_port), (Some(EnvironmentType::Production), Some(8070)));
+        assert_eq!(new.conf[1], ("limit_time_cpu".to_owned(), "600".to_owned()));
+        assert!(parsed("restore start ID --new Clone --no-safety-backup --database-only").is_ok());
+    }
+
+    #[test]
+    fn what_the_platform_has_deployed_is_destroyed_by_its_name() {
+        let line = "env destroy Staging --confirm Staging --watch";
+        let Ok(Command::Remote(RemoteCommand::Env(EnvCommand::Destroy(destroy)))) = parsed(line) else {
+            panic!()
+        };
+        assert_eq!(destroy.confirm.as_deref(), Some("Staging"));
+        for action in ["deploy", "start", "stop"] {
+            assert!(parsed(&format!("env {action} Acme/Staging --watch --yes --json")).is_ok(), "{action}");
+        }
+    }
+
+    #[test]
     fn what_is_needed_here_is_needed_still_and_the_two_uses_do_not_mix() {
         for wrong in [
             "backup docker:odoo",
@@ -555,6 +367,15 @@ mod tests {
             "restore show no-id",
             "restore start ID --strategy stop-first",
             "restore start ID --undo-window 0",
+            "restore start ID --new Clone --to Staging",
+            "restore start ID --new Clone --filestore-only",
+            "restore start ID --new Clone --strategy stop-first --drop-live acme",
+            "restore start ID --new Clone --type live",
+            "restore start ID --new Clone --http-port 0",
+            "restore start ID --new Clone --conf workers",
+            "restore start ID --on Frankfurt",
+            "restore start ID --new Clone --server ssh://root@10.0.0.2",
+            "env destroy Staging --yes",
             "backup list --status completed",
             "backup list Production --status finished",
             "backup download ID --expires-in 86401",

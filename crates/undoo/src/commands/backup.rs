@@ -17,7 +17,7 @@ use crate::{
     caller::Caller,
     cli::Backup as Arguments,
     place::Place,
-    signature,
+    relay, signature,
     ui::{self, Ui},
     work::backup::{Backup, not_made},
 };
@@ -36,7 +36,7 @@ struct Done<'a> {
 }
 
 pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
-    let storage = storage(arguments.to())?;
+    let storage = storage(arguments.to(), arguments.place.ssh.server.as_deref())?;
     let recipients = Recipients::parse(&arguments.encrypt_to)?;
     let signer = signature::signer()?;
     let caller = Caller::at(ui);
@@ -60,7 +60,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
         recipients,
         database_only: arguments.database_only,
         level: arguments.compression.level,
-        threads: arguments.compression.threads(),
+        threads: arguments.compression.threads(place.processors()),
         addons: arguments.addons.clone(),
         organisation: arguments.org.clone(),
         environment: env,
@@ -79,9 +79,13 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The storage of an address. A folder of this machine is there then, and named from the root.
-fn storage(address: &str) -> Result<Access> {
+/// The storage of an address. A folder of this machine is there then, and named from the root; to another
+/// `server` it is of no use.
+fn storage(address: &str, server: Option<&str>) -> Result<Access> {
     let access = Location::parse(address)?.with_environment()?;
+    if let Some(server) = server {
+        relay::refuse_from(server, &access)?;
+    }
     let Access::Local { path } = access else { return Ok(access) };
     fs::create_dir_all(&path).map_err(|error| not_made(&path, error))?;
     let path = fs::canonicalize(&path).map_err(|error| not_made(&path, error))?;

@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: &Convert, ui: &Ui) -> Result<(), Failure> {
     let backup = order.open(&undoo_storage::Options::default()).await?;
     let ours = backup.manifest.as_ref().is_some_and(|manifest| manifest.undoo.is_some());
     let layout = arguments.layout.unwrap_or(if ours { ConvertLayout::Oec } else { ConvertLayout::Undoo });
-    let (level, threads) = (arguments.compression.level, arguments.compression.threads());
+    let (level, threads) = (arguments.compression.level, arguments.compression.threads(None));
     let created_at = if ours { convert::time_of(&backup) } else { jiff::Timestamp::now() };
     let settings = Settings { level, threads, created_at };
     let (to, database) = (arguments.to.clone(), arguments.database.clone());

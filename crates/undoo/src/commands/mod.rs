@@ -112,11 +112,45 @@ pub(crate) fn can_confirm(yes: bool, ui: &Ui) -> Result<(), Failure> {
 /// `Cancelled` when they do not, or press Ctrl-C, or when there is no one to ask.
 pub(crate) async fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Failure> {
     can_confirm(yes, ui)?;
-    if yes {
+    if yes || matches!(typed(&format!("{question} [y/N] "), ui).await.as_str(), "y" | "Y" | "yes") {
         return Ok(());
     }
+    Err(Problem::new(Kind::Cancelled, "not_confirmed", "not confirmed; nothing live was touched", "").into())
+}
+
+/// Has a person type the name of what is to be gone for good; `given` is what they gave as an option. Answers
+/// the name.
+///
+/// # Errors
+/// `Cancelled` when it is another name, or when there is no one to ask.
+pub(crate) async fn confirm_by_name(
+    question: &str,
+    name: &str,
+    (option, given): (&str, Option<&str>),
+    ui: &Ui,
+) -> Result<String, Failure> {
+    let not_confirmed = |message: &str, remedy: String| {
+        Failure::from(Problem::new(Kind::Cancelled, "not_confirmed", message, remedy))
+    };
+    let text = match given {
+        Some(given) => given.to_owned(),
+        None if ui.is_json() || !std::io::stdin().is_terminal() => {
+            let remedy = format!("give {option} and the name to go on without a question");
+            return Err(not_confirmed("nobody is there to confirm this", remedy));
+        }
+        None => typed(&format!("{question} "), ui).await,
+    };
+    if text == name {
+        return Ok(text);
+    }
+    let message = format!("\"{text}\" is not the name \"{name}\"; nothing was touched");
+    Err(not_confirmed(&message, String::new()))
+}
+
+/// The line that a person answers a question with; nothing at Ctrl-C.
+async fn typed(question: &str, ui: &Ui) -> String {
     ui.settle();
-    eprint!("{question} [y/N] ");
+    eprint!("{question}");
     let (tell, told) = tokio::sync::oneshot::channel();
     // A thread that nobody waits for: a read of standard input cannot be called off.
     std::thread::spawn(move || {
@@ -132,13 +166,32 @@ pub(crate) async fn confirm(question: &str, yes: bool, ui: &Ui) -> Result<(), Fa
             String::new()
         }
     };
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    Err(Problem::new(Kind::Cancelled, "not_confirmed", "not confirmed; nothing live was touched", "").into())
+    answer.trim().to_owned()
 }
 
 /// Bytes for a person.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_gone_for_good_takes_its_name_and_no_other() {
+        let ui = Ui::new(true);
+        let confirmed = async |given: Option<&str>| {
+            let answer = confirm_by_name("Type its name:", "Staging", ("--confirm", given), &ui).await;
+            answer.map_err(|failure| failure.problem)
+        };
+        assert_eq!(confirmed(Some("Staging")).await.expect("its name"), "Staging");
+        for wrong in ["staging", "Staging ", "", "yes"] {
+            let problem = confirmed(Some(wrong)).await.expect_err(wrong);
+            assert_eq!((problem.code, problem.exit_code()), ("not_confirmed", 130));
+            assert!(problem.message.contains("nothing was touched"), "{}", problem.message);
+        }
+        let nobody = confirmed(None).await.expect_err("nobody to ask");
+        assert!(nobody.remedy.contains("--confirm"), "{}", nobody.remedy);
+    }
 }

@@ -17,7 +17,7 @@ use undoo_storage::{Location, Options, Storage};
 use super::{bytes, confirm, print_json};
 use crate::{
     caller::Caller,
-    cli::{Prune, TargetArgs},
+    cli::{Prune, SshArgs, TargetArgs},
     place::Place,
     signature,
     ui::{self, Ui},
@@ -54,7 +54,7 @@ pub(super) async fn run(arguments: &Prune, ui: &Ui) -> Result<(), Failure> {
         environment: arguments.env.clone(),
         identities: arguments.keys.read()?,
         trusted,
-        in_use: in_use(&arguments.target, ui).await?,
+        in_use: in_use(&arguments.target, &arguments.ssh, ui).await?,
     };
     let catalog = catalog::plan(&*storage, &query, &policy, Timestamp::now()).await?;
     if !arguments.json {
@@ -137,11 +137,12 @@ fn policy(arguments: &Prune) -> Result<Policy> {
 }
 
 /// The backups that restores on these targets are reading, as they were named there.
-async fn in_use(targets: &[String], ui: &Ui) -> Result<Vec<String>, Failure> {
+async fn in_use(targets: &[String], ssh: &SshArgs, ui: &Ui) -> Result<Vec<String>, Failure> {
     let caller = Caller::at(ui);
     let mut reading = BTreeSet::new();
+    let args = TargetArgs { ssh: ssh.clone(), ..TargetArgs::default() };
     for target in targets {
-        let place = Place::find(Some(target), &TargetArgs::default(), caller).await?;
+        let place = Place::find(Some(target), &args, caller).await?;
         let order = Order::List { target: place.target().clone() };
         let listed: Vec<Listed> = place.order(order, caller.quietly()).await?;
         let unfinished = |row: &Listed| !matches!(row.record.state, State::Live { .. } | State::Purged);

@@ -10,6 +10,7 @@ use undoo_engine::{
     pg,
     record::Record,
     restore::{Assignment, Plan},
+    source::BackupOrder,
 };
 
 use super::{bytes, can_confirm, confirm};
@@ -17,7 +18,7 @@ use crate::{
     caller::Caller,
     cli::{Intent, Restore as Arguments, Strategy},
     place::Place,
-    signature,
+    relay, signature,
     ui::{self, Ui},
     work::{
         self, report,
@@ -31,10 +32,15 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     if !arguments.dry_run && !arguments.filestore_only {
         can_confirm(arguments.yes, ui)?;
     }
+    let backup = super::backup(arguments.backup(), &arguments.keys)?;
+    // Before the program is sent to that server.
+    if let Some(server) = &arguments.place.ssh.server {
+        relay::refuse_from(server, backup.storage.access())?;
+    }
     let caller = Caller::at(ui);
     let mut place = Place::find(arguments.into.as_deref(), &arguments.place, caller).await?;
     place.settle(arguments.owner.as_deref()).await?;
-    let outcome = run_on(arguments, &place, began, ui).await;
+    let outcome = run_on(arguments, backup, &place, began, ui).await;
     // With it goes the target's lock, so that whoever comes next does not have to wait for it.
     if let Err(left) = place.close().await {
         ui.say(&format!("the container of this restore stays until the next run: {left}"));
@@ -42,8 +48,14 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     outcome
 }
 
-async fn run_on(arguments: &Arguments, place: &Place, began: Instant, ui: &Ui) -> Result<(), Failure> {
-    let restore = restore(arguments, place)?;
+async fn run_on(
+    arguments: &Arguments,
+    backup: BackupOrder,
+    place: &Place,
+    began: Instant,
+    ui: &Ui,
+) -> Result<(), Failure> {
+    let restore = restore(arguments, backup, place)?;
     if arguments.dry_run {
         return dry_run(arguments, &restore, place, ui).await;
     }
@@ -88,8 +100,7 @@ async fn stage(arguments: &Arguments, restore: &Restore, place: &Place, ui: &Ui)
     }
 }
 
-fn restore(arguments: &Arguments, place: &Place) -> Result<Restore> {
-    let backup = super::backup(arguments.backup(), &arguments.keys)?;
+fn restore(arguments: &Arguments, backup: BackupOrder, place: &Place) -> Result<Restore> {
     Ok(Restore {
         name: work::restore::named(backup.storage.access()),
         backup,
@@ -107,7 +118,7 @@ fn restore(arguments: &Arguments, place: &Place) -> Result<Restore> {
 }
 
 fn assignment(arguments: &Arguments, place: &Place) -> Result<Assignment> {
-    let (jobs, maintenance_mib) = work::restore::jobs(arguments.jobs);
+    let (jobs, maintenance_mib) = work::restore::jobs(arguments.jobs, place.processors());
     let parts = if arguments.database_only {
         Parts::Database
     } else if arguments.filestore_only {

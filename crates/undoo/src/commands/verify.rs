@@ -33,6 +33,11 @@ pub(super) async fn run(arguments: &Verify, ui: &Ui) -> Result<(), Failure> {
 }
 
 async fn of_backup(name: &str, arguments: &Verify, ui: &Ui) -> Result<(), Failure> {
+    if arguments.place.ssh.server.is_some() {
+        let message = format!("\"{name}\" is a backup, which is read from here and not from a server");
+        let remedy = "Leave --server out, or name a live system: docker:CONTAINER or compose:PROJECT.";
+        return Err(Problem::new(Kind::Invalid, "server_of_backup", message, remedy).into());
+    }
     let level = match arguments.level.unwrap_or(VerifyLevel::Deep) {
         VerifyLevel::Checksums => Level::Checksums,
         VerifyLevel::Deep => Level::Deep,

@@ -6,7 +6,7 @@ use undoo_core::Result;
 use undoo_engine::order::Failure;
 use undoo_hosts::agent as agents;
 
-use super::{CUTOVER_GOES_ON, DockerPlace};
+use super::{DockerPlace, cutover::CUTOVER_GOES_ON};
 use crate::{agent::AgentEnd, caller::Caller};
 
 /// What there was of an earlier attempt.

@@ -20,12 +20,20 @@ use undoo_hosts::{
 use undoo_storage::Access;
 
 use super::{DockerPlace, written};
-use crate::{caller::Caller, interrupt::cancelled, relay::Relay};
+use crate::{
+    caller::Caller,
+    interrupt::cancelled,
+    relay::{self, Relay},
+};
 
 /// Where a backup of this machine stands inside a mover.
 const BACKUP_INSIDE: &str = "/undoo-backup";
 /// Where directories on the disks of the database server stand inside a mover.
 const DISKS_INSIDE: &str = "/undoo-database-disks";
+/// What a database server takes for its buffers and sessions, by PostgreSQL's defaults, in MiB.
+const SERVER_MIB: u64 = 256;
+/// Sorting wants that much in any case, in MiB.
+const LEAST_MAINTENANCE_MIB: u32 = 8;
 /// The task of a mover that is no restore's.
 const LOOK: &str = "look";
 
@@ -59,6 +67,14 @@ impl DockerPlace {
         stop: impl Future<Output = ()>,
     ) -> Result<Value, Failure> {
         let task = task_of(&order);
+        if let (Some(server), Some(storage)) = (self.docker.server(), storage_of(&mut order)) {
+            relay::refuse_from(server, storage)?;
+        }
+        if let (Order::Stage { work, .. }, Some(database)) = (&mut order, &self.odoo.database_container)
+            && let Some(most) = most_maintenance(database.memory_limit, work.options.jobs)
+        {
+            work.options.maintenance_mib = work.options.maintenance_mib.min(most);
+        }
         // Taken out while it works: if this is dropped, so is the mover, and with it what it did.
         let mut kept = self.open.lock().await;
         let local = local_storage(&mut order)?;
@@ -218,6 +234,15 @@ fn storage_of(order: &mut Order) -> Option<&mut Access> {
     }
 }
 
+/// `maintenance_work_mem` that each of so many sessions may have on a server with this memory limit, in MiB;
+/// `None` where there is no limit. A server that is killed for its memory takes the load with it, and where
+/// there is a live database everybody's sessions.
+fn most_maintenance(limit: i64, jobs: usize) -> Option<u32> {
+    let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0)?;
+    let each = (limit >> 20).saturating_sub(SERVER_MIB) / 2 / u64::try_from(jobs).ok()?.max(1);
+    Some(u32::try_from(each).unwrap_or(u32::MAX).max(LEAST_MAINTENANCE_MIB))
+}
+
 /// A file or folder of this machine in a mover.
 #[derive(PartialEq, Eq)]
 struct Local {
@@ -264,4 +289,18 @@ fn missing_backup(path: &Path, error: std::io::Error) -> Problem {
         "check the path",
     )
     .caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_maintenance;
+
+    #[test]
+    fn loading_sessions_leave_a_limited_server_what_it_works_with() {
+        assert_eq!(most_maintenance(0, 2), None);
+        // While a fresh environment is loaded, its server has room for what is usual.
+        assert_eq!(most_maintenance(2048 << 20, 2), Some(448));
+        assert_eq!(most_maintenance(1024 << 20, 4), Some(96));
+        assert_eq!(most_maintenance(256 << 20, 2), Some(8));
+    }
 }

@@ -53,7 +53,7 @@ pub(super) fn backup(job: &BackupJob) -> Result<Backup> {
         recipients: Recipients::default(),
         database_only: job.database_only,
         level: backup::LEVEL,
-        threads: backup::threads(),
+        threads: backup::threads(None),
         addons: Vec::new(),
         organisation: job.organisation.clone(),
         environment: job.environment.clone(),

@@ -4,6 +4,7 @@
 //! targets' locks. Whatever else a call has to know of an earlier one, that was made by a worker which may be
 //! dead, it finds on the target and in Docker by the restore's or the backup's id.
 
+mod deploy;
 mod found;
 mod jobs;
 
@@ -16,9 +17,10 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use undoo_control::plane::{
-    BackupJob, CutOver, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, StagedRestore, Watch,
+    BackupJob, CutOver, DeployStep, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, ServerAccess,
+    ServerFacts, StagedRestore, Watch,
 };
-use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signed, Signer};
+use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signed, Signer, platform::Deployment};
 use undoo_engine::{
     order::{Answer, Failure, Parts},
     orders::{Listed, Order, UndoPlan, ended},
@@ -29,7 +31,6 @@ use undoo_engine::{
 use crate::{
     agent::AgentEnd,
     caller::{Caller, Stop},
-    cli::TargetArgs,
     docker::{Attempt, DockerPlace},
     place::Place,
     work::{report, restore::Restore, stop_first, swap},
@@ -54,7 +55,7 @@ struct Begun {
 impl Begun {
     /// Finds a target, and settles what an earlier attempt at the same work has left in Docker.
     async fn on(at: &Location, task: &str, caller: Caller<'_>) -> Result<Self, Failure> {
-        let place = DockerPlace::find(&at.target, &named(at), caller).await?;
+        let place = docker_place(at, caller).await?;
         let attempt = place.take_over(task, caller).await?;
         Ok(Self { place: Place::Docker(Box::new(place)), attempt })
     }
@@ -105,8 +106,22 @@ impl DockerPlane {
 
 #[async_trait]
 impl Plane for DockerPlane {
-    async fn discover(&self) -> Result<Vec<FoundOdoo>> {
-        found::all().await
+    async fn look(&self, server: &ServerAccess) -> Result<ServerFacts> {
+        found::server(server).await
+    }
+
+    async fn deploy(
+        &self,
+        server: &ServerAccess,
+        deployment: &Deployment,
+        step: DeployStep,
+        watch: &Watch,
+    ) -> Result<(), Failure> {
+        deploy::step(server, deployment, step, watch).await.map_err(Failure::from)
+    }
+
+    async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>> {
+        found::all(server).await
     }
 
     async fn inspect(&self, at: &Location) -> Result<FoundOdoo> {
@@ -163,7 +178,7 @@ impl Plane for DockerPlane {
     async fn standing(&self, at: &Location, id: RestoreId) -> Result<Option<Listed>> {
         let stop = Stop::never();
         let caller = nobody(&stop);
-        let place = DockerPlace::find(&at.target, &named(at), caller).await?;
+        let place = docker_place(at, caller).await?;
         place.await_cutover(&id.to_string()).await?;
         let place = Place::Docker(Box::new(place));
         let listed = listed(&place, caller).await.map_err(problem)?;
@@ -333,11 +348,11 @@ async fn listed(place: &Place, caller: Caller<'_>) -> Result<Vec<Listed>, Failur
 }
 
 async fn find(at: &Location, caller: Caller<'_>) -> Result<Place, Failure> {
-    Ok(Place::find(Some(&at.target), &named(at), caller).await?)
+    Ok(Place::Docker(Box::new(docker_place(at, caller).await?)))
 }
 
-fn named(at: &Location) -> TargetArgs {
-    TargetArgs { database: at.database.clone(), ..TargetArgs::default() }
+async fn docker_place(at: &Location, caller: Caller<'_>) -> Result<DockerPlace> {
+    DockerPlace::find(found::endpoint(&at.server), &at.target, at.database.as_deref(), caller).await
 }
 
 /// A caller who does not listen.

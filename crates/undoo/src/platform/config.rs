@@ -12,12 +12,15 @@ use std::{
 };
 
 use secrecy::SecretString;
-use undoo_core::{Kind, Problem, Result};
+use undoo_core::{
+    EnvironmentId, Kind, Problem, Result,
+    platform::{Names, deployment},
+};
 
 use crate::cli::{Serve, SettingsArgs, Worker};
 
 /// What the file may hold.
-const IN_FILE: [&str; 21] = [
+const IN_FILE: [&str; 24] = [
     "listen",
     "public_url",
     "data_dir",
@@ -37,6 +40,9 @@ const IN_FILE: [&str; 21] = [
     "link_hours",
     "event_days",
     "storage_hosts",
+    "deploy_prefix",
+    "deploy_network",
+    "postgres_image",
     "log",
     "log_format",
 ];
@@ -80,6 +86,12 @@ pub struct Config {
     pub event_days: u32,
     /// Servers that everybody may have a storage on, although they lead back to this machine.
     pub storage_hosts: Vec<String>,
+    /// What names on servers begin with, of what is deployed from now on.
+    pub deploy_prefix: String,
+    /// The network of servers that Traefik is in.
+    pub deploy_network: String,
+    /// PostgreSQL's image for new environments; `{major}` stands for a major version.
+    pub postgres_image: String,
     /// What is logged.
     pub log: String,
     /// How.
@@ -302,6 +314,19 @@ impl Sources<'_> {
             storage_hosts: self
                 .read("storage_hosts", "names or addresses without ports, separated by commas", hosts)?
                 .unwrap_or_default(),
+            deploy_prefix: self
+                .read(
+                    "deploy_prefix",
+                    "at most 40 lower-case letters, digits, - and _, a letter first",
+                    prefix,
+                )?
+                .unwrap_or_else(|| deployment::PREFIX.into()),
+            deploy_network: self
+                .read("deploy_network", "a network's name: letters, digits, dots, - and _", network)?
+                .unwrap_or_else(|| deployment::PUBLIC_NETWORK.into()),
+            postgres_image: self
+                .read("postgres_image", "an image such as postgres:{major}-alpine", image)?
+                .unwrap_or_else(|| undoo_control::Settings::default().postgres_image),
             log: self
                 .read("log", "a filter such as info, or undoo=debug,info", |text| {
                     tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
@@ -399,6 +424,24 @@ fn hosts(text: &str) -> Option<Vec<String>> {
     // An address of version 6 has colons, a name with a port has one.
     let is_host = |host: &str| host.chars().all(plain) && host.matches(':').count() != 1;
     hosts.map(|host| is_host(host).then(|| host.trim_matches(['[', ']']).to_owned())).collect()
+}
+
+fn prefix(text: &str) -> Option<String> {
+    let names = Names::new(text, EnvironmentId::generate());
+    names.check().is_ok().then(|| text.to_owned())
+}
+
+/// As Docker has the names of networks.
+fn network(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    (begins && text.len() <= 255 && text.chars().all(plain)).then(|| text.to_owned())
+}
+
+fn image(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    let named = text.replace("{major}", "17");
+    ((1..=255).contains(&text.len()) && named.chars().all(plain)).then(|| text.to_owned())
 }
 
 /// Tells this process from others, also of the same machine.

@@ -87,7 +87,7 @@ fn make(folder: &Path) -> Result<()> {
 
 /// The control plane over this machine's data plane.
 fn control(config: &Config, store: Store, sealer: Sealer) -> Control {
-    let (restore_jobs, restore_maintenance_mib) = restore::jobs(Some(config.restore_jobs));
+    let (restore_jobs, restore_maintenance_mib) = restore::jobs(Some(config.restore_jobs), None);
     let settings = Settings {
         session_hours: config.session_hours,
         link_hours: config.link_hours,
@@ -98,6 +98,9 @@ fn control(config: &Config, store: Store, sealer: Sealer) -> Control {
         restore_maintenance_mib,
         event_days: config.event_days,
         storage_hosts: config.storage_hosts.clone(),
+        deploy_prefix: config.deploy_prefix.clone(),
+        deploy_network: config.deploy_network.clone(),
+        postgres_image: config.postgres_image.clone(),
         ..Settings::default()
     };
     Control::new(store, Arc::new(DockerPlane::default()), sealer, settings)

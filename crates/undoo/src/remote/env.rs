@@ -1,15 +1,23 @@
-//! `undoo env`: environments, and the Odoos that could become ones.
+//! `undoo env`: environments, what is done with those that the platform has deployed, and the Odoos that could
+//! become ones.
 
-use undoo_api::environments::{
-    AdoptRequest, EnvironmentQuery, EnvironmentResponse, FoundOdoo, ServerResponse,
+use undoo_api::{
+    client::IdempotencyKey,
+    environments::{
+        AdoptRequest, DestroyRequest, EnvironmentDetails, EnvironmentQuery, EnvironmentResponse, FoundOdoo,
+    },
+    tasks::TaskResponse,
 };
-use undoo_core::{OrganisationId, Result, StorageId};
+use undoo_core::{
+    OrganisationId, Result, StorageId,
+    platform::{EnvironmentType, TaskKind},
+};
 use undoo_engine::order::Failure;
 
-use super::{Remote, one, page};
+use super::{Remote, one, page, server::server, watch};
 use crate::{
-    cli::remote::{EnvAdopt, EnvCommand, EnvFound, EnvShow, ServerArgs},
-    commands::{confirm, print_json},
+    cli::remote::{EnvAct, EnvAdopt, EnvCommand, EnvDestroy, EnvFound, EnvShow, ServerArgs},
+    commands::{confirm, confirm_by_name, print_json},
     ui::Ui,
 };
 
@@ -19,6 +27,10 @@ pub(super) async fn run(command: EnvCommand, ui: &Ui) -> Result<(), Failure> {
         EnvCommand::Show(arguments) => show(&arguments).await,
         EnvCommand::Found(arguments) => found(&arguments).await,
         EnvCommand::Adopt(arguments) => adopt(&arguments, ui).await,
+        EnvCommand::Deploy(arguments) => act(&arguments, TaskKind::Deploy, ui).await,
+        EnvCommand::Start(arguments) => act(&arguments, TaskKind::Start, ui).await,
+        EnvCommand::Stop(arguments) => act(&arguments, TaskKind::Stop, ui).await,
+        EnvCommand::Destroy(arguments) => destroy(&arguments, ui).await,
     }
 }
 
@@ -58,16 +70,22 @@ async fn list(arguments: &ServerArgs) -> Result<(), Failure> {
 }
 
 async fn show(arguments: &EnvShow) -> Result<(), Failure> {
-    let environment = Remote::open(&arguments.server)?.environment(&arguments.environment).await?;
+    let remote = Remote::open(&arguments.server)?;
+    let id = remote.environment(&arguments.environment).await?.id;
+    let details = remote.client.environment(id).await?;
     if arguments.server.json {
-        return print_json(&environment);
+        return print_json(&details);
     }
-    println!("{}", described(&environment));
+    println!("{}", described(details));
     Ok(())
 }
 
-fn described(environment: &EnvironmentResponse) -> comfy_table::Table {
-    let one = environment.clone();
+fn described(details: EnvironmentDetails) -> comfy_table::Table {
+    let one = details.environment;
+    let (made, port) = match details.deployment {
+        Some(deployment) => (deployment.state.to_string(), deployment.http_port),
+        None => ("adopted".to_owned(), None),
+    };
     page::properties([
         ("Name", one.name),
         ("Id", one.id.to_string()),
@@ -79,23 +97,16 @@ fn described(environment: &EnvironmentResponse) -> comfy_table::Table {
         ("Image", page::text(one.odoo_image)),
         ("PostgreSQL", page::text(one.postgres_version)),
         ("Domain", page::text(one.domain)),
+        ("Port", page::text(port)),
+        ("Deployment", made),
         ("Added", page::time(one.create_date)),
     ])
-}
-
-async fn server(
-    remote: &Remote,
-    organisation: OrganisationId,
-    wanted: Option<&str>,
-) -> Result<ServerResponse> {
-    let all = remote.client.servers(organisation).all().await?;
-    one(all, wanted, "server", "--on", |one| (one.id.to_string(), &one.name))
 }
 
 async fn found(arguments: &EnvFound) -> Result<(), Failure> {
     let remote = Remote::open(&arguments.server)?;
     let organisation = remote.organisation().await?;
-    let server = server(&remote, organisation.id, arguments.on.as_deref()).await?;
+    let server = server(&remote, organisation.id, arguments.on.as_deref(), "--on").await?;
     let found = remote.client.containers(server.id).await?;
     if arguments.server.json {
         return print_json(&found);
@@ -124,7 +135,7 @@ async fn adopt(arguments: &EnvAdopt, ui: &Ui) -> Result<(), Failure> {
     let remote = Remote::open(&arguments.server)?;
     let organisation = remote.organisation().await?.id;
     let project = remote.project(organisation, arguments.project.as_deref()).await?;
-    let server = server(&remote, organisation, arguments.on.as_deref()).await?;
+    let server = server(&remote, organisation, arguments.on.as_deref(), "--on").await?;
     let storage_id = storage(&remote, organisation, arguments.storage.as_deref()).await?;
     let found = remote.client.container(server.id, &arguments.container, arguments.database.clone()).await?;
     if !ui.is_json() {
@@ -148,6 +159,67 @@ async fn adopt(arguments: &EnvAdopt, ui: &Ui) -> Result<(), Failure> {
         return print_json(&environment);
     }
     println!("Adopted {}/{} as {}", project.name, environment.name, environment.id);
+    Ok(())
+}
+
+/// Has something done with an environment that the platform has deployed.
+async fn act(arguments: &EnvAct, action: TaskKind, ui: &Ui) -> Result<(), Failure> {
+    let remote = Remote::open(&arguments.server)?;
+    let environment = remote.environment(&arguments.environment).await?;
+    let (id, name) = (environment.id, &environment.name);
+    if environment.environment_type == EnvironmentType::Production && action != TaskKind::Start {
+        let question = match action {
+            TaskKind::Stop => format!("Stop {name} (production)?"),
+            _ => format!("Make the containers of {name} (production) anew? It is away for a moment."),
+        };
+        confirm(&question, arguments.yes, ui).await?;
+    }
+    let key = IdempotencyKey::generate();
+    let task = match action {
+        TaskKind::Start => remote.client.environment_start(id, &key).await?,
+        TaskKind::Stop => remote.client.environment_stop(id, &key).await?,
+        _ => remote.client.environment_deploy(id, &key).await?,
+    };
+    followed(&remote, task, name, (arguments.watch, arguments.server.json), ui).await
+}
+
+async fn destroy(arguments: &EnvDestroy, ui: &Ui) -> Result<(), Failure> {
+    let remote = Remote::open(&arguments.server)?;
+    let environment = remote.environment(&arguments.environment).await?;
+    let EnvironmentResponse { id, name, environment_type, .. } = &environment;
+    let question = format!(
+        "The database and the files of {name} ({environment_type}) would be gone for good; its backups stay. \
+         Type its name to go on:"
+    );
+    let given = ("--confirm", arguments.confirm.as_deref());
+    let confirm = confirm_by_name(&question, name, given, ui).await?;
+    let request = DestroyRequest { confirm };
+    let task = remote.client.environment_destroy(*id, &request, &IdempotencyKey::generate()).await?;
+    followed(&remote, task, name, (arguments.watch, arguments.server.json), ui).await
+}
+
+/// A task about an environment, shown as it was asked for.
+async fn followed(
+    remote: &Remote,
+    task: TaskResponse,
+    name: &str,
+    (watch, json): (bool, bool),
+    ui: &Ui,
+) -> Result<(), Failure> {
+    let kind = task.task_type;
+    if !watch {
+        if json {
+            return print_json(&task);
+        }
+        println!("Task {} ({kind} {name}) is {}", task.id, task.status);
+        return Ok(());
+    }
+    ui.say(&format!("Task {} ({kind} {name})", task.id));
+    let task = watch::task(remote, task.organization_id, task.id, None, ui).await?;
+    if ui.is_json() {
+        return ui.done(&task);
+    }
+    println!("Done: {kind} {name}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod env;
 mod login;
 mod page;
 mod restore;
+mod server;
 mod task;
 mod watch;
 
@@ -37,6 +38,7 @@ pub async fn run(command: RemoteCommand, ui: &Ui) -> Result<(), Failure> {
         RemoteCommand::Login(arguments) => login::login(&arguments, ui).await,
         RemoteCommand::Logout => login::logout(ui).await,
         RemoteCommand::Env(command) => env::run(command, ui).await,
+        RemoteCommand::Server(command) => server::run(command, ui).await,
         RemoteCommand::Task(command) => task::run(command, ui).await,
     })
 }
@@ -114,7 +116,7 @@ impl Remote {
     /// An environment by its id, as PROJECT/NAME, or by its name where that is the only one.
     async fn environment(&self, wanted: &str) -> Result<EnvironmentResponse> {
         if let Ok(id) = wanted.parse::<EnvironmentId>() {
-            return self.client.environment(id).await;
+            return Ok(self.client.environment(id).await?.environment);
         }
         let mut found = Vec::new();
         for organisation in self.organisations().await? {

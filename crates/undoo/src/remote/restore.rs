@@ -4,21 +4,23 @@ use undoo_api::{
     client::IdempotencyKey,
     environments::EnvironmentResponse,
     restores::{
-        RestoreIntent, RestorePlanResponse, RestorePointResponse, RestoreQuery, RestoreRequestV2,
-        RestoreStrategy, RestoreTarget, UndoPlanResponse,
+        NewEnvironment, RestoreIntent, RestorePlanResponse, RestorePointResponse, RestoreQuery,
+        RestoreRequestV2, RestoreStrategy, RestoreTarget, UndoPlanResponse,
     },
 };
 use undoo_core::{
-    Kind, Problem, Result, Side,
+    Kind, Problem, Result, ServerId, Side,
     platform::{EnvironmentType, RestoreMode},
 };
 use undoo_engine::order::Failure;
 
-use super::{Remote, first, page, watch};
+use super::{Remote, first, page, server::server, watch};
 use crate::{
     cli::{
         Intent, Strategy,
-        remote::{OneRestore, RestoreCommand, RestoreList, RestoreRelease, RestoreStart, RestoreUndo},
+        remote::{
+            OneRestore, RestoreCommand, RestoreList, RestoreNew, RestoreRelease, RestoreStart, RestoreUndo,
+        },
     },
     commands::{can_confirm, confirm, print_json},
     ui::{Ui, finding_lines},
@@ -38,21 +40,20 @@ pub(super) async fn run(command: RestoreCommand, ui: &Ui) -> Result<(), Failure>
 
 async fn start(arguments: &RestoreStart, ui: &Ui) -> Result<(), Failure> {
     let remote = Remote::open(&arguments.server)?;
-    let target = match &arguments.to {
-        Some(to) => remote.environment(to).await?,
-        None => {
-            let backup = remote.client.backup(arguments.backup).await?;
-            remote.client.environment(backup.environment_id).await?
-        }
-    };
-    let request = request(arguments, &target);
+    let (target, live) = goal(&remote, arguments).await?;
+    let name = live.as_ref().map(|live| live.name.clone());
+    let name = name.or_else(|| arguments.new.name.clone()).unwrap_or_default();
+    let request = request(arguments, target);
     if arguments.dry_run {
         let plan = remote.client.restore_plan(&request).await?;
-        return planned(&plan, &target, arguments);
+        return planned(&plan, &name, arguments);
     }
-    if arguments.strategy == Strategy::StopFirst || target.environment_type == EnvironmentType::Production {
+    // What is made for it replaces nothing.
+    if let Some(live) = live.filter(|live| {
+        arguments.strategy == Strategy::StopFirst || live.environment_type == EnvironmentType::Production
+    }) {
         can_confirm(arguments.yes, ui)?;
-        confirm(&question(arguments, &target), arguments.yes, ui).await?;
+        confirm(&question(arguments, &live), arguments.yes, ui).await?;
     }
     let started = remote.client.restore_start(&request, &IdempotencyKey::generate()).await?;
     let point = &started.restore_point;
@@ -60,26 +61,69 @@ async fn start(arguments: &RestoreStart, ui: &Ui) -> Result<(), Failure> {
         if arguments.server.json {
             return print_json(&started);
         }
-        println!("Restore {} to {} is {}", point.id, target.name, started.task.status);
+        println!("Restore {} to {name} is {}", point.id, started.task.status);
+        if point.is_new_environment {
+            println!("The environment is {}", point.target_environment_id);
+        }
         return Ok(());
     }
-    ui.say(&format!("Restore {} to {}", point.id, target.name));
+    ui.say(&format!("Restore {} to {name}", point.id));
     let about = Some(point.id.to_string());
     watch::task(&remote, point.organization_id, started.task.id, about, ui).await?;
     finished(&remote, point, ui).await
 }
 
-fn request(arguments: &RestoreStart, target: &EnvironmentResponse) -> RestoreRequestV2 {
-    let place = match arguments.to {
-        Some(_) => RestoreTarget {
+/// Where a restore goes, and the environment there if it is not to be made.
+async fn goal(
+    remote: &Remote,
+    arguments: &RestoreStart,
+) -> Result<(RestoreTarget, Option<EnvironmentResponse>)> {
+    if let Some(to) = &arguments.to {
+        let there = remote.environment(to).await?;
+        let target = RestoreTarget {
             mode: RestoreMode::Existing,
-            environment_id: Some(target.id),
+            environment_id: Some(there.id),
             new_environment: None,
-        },
-        None => RestoreTarget::default(),
+        };
+        return Ok((target, Some(there)));
+    }
+    let backup = remote.client.backup(arguments.backup).await?;
+    let source = remote.client.environment(backup.environment_id).await?.environment;
+    let RestoreNew { name: Some(name), on, .. } = &arguments.new else {
+        return Ok((RestoreTarget::default(), Some(source)));
     };
+    let server = match on {
+        Some(on) => Some(server(remote, source.organization_id, Some(on), "--on").await?.id),
+        None => None,
+    };
+    let new = arguments.new.clone();
+    let target = RestoreTarget {
+        mode: mode(server, source.server_id),
+        environment_id: None,
+        new_environment: Some(NewEnvironment {
+            server_id: server,
+            domain: new.domain,
+            odoo_image: new.odoo_image,
+            postgres_image: new.postgres_image,
+            http_port: new.http_port,
+            odoo_conf: new.conf.into_iter().collect(),
+            ..NewEnvironment::new(name, new.environment_type.unwrap_or(EnvironmentType::Staging))
+        }),
+    };
+    Ok((target, None))
+}
+
+/// Whether an environment that is made goes to another server than its source's.
+fn mode(named: Option<ServerId>, of_source: Option<ServerId>) -> RestoreMode {
+    match named {
+        Some(named) if Some(named) != of_source => RestoreMode::CrossServer,
+        _ => RestoreMode::New,
+    }
+}
+
+fn request(arguments: &RestoreStart, target: RestoreTarget) -> RestoreRequestV2 {
     RestoreRequestV2 {
-        target: place,
+        target,
         create_pre_restore_backup: !arguments.no_safety_backup,
         keep_raw_pair_instead: arguments.keep_raw_pair_instead,
         include_filestore: !arguments.database_only,
@@ -113,15 +157,11 @@ fn question(arguments: &RestoreStart, target: &EnvironmentResponse) -> String {
     }
 }
 
-fn planned(
-    plan: &RestorePlanResponse,
-    target: &EnvironmentResponse,
-    arguments: &RestoreStart,
-) -> Result<(), Failure> {
+fn planned(plan: &RestorePlanResponse, name: &str, arguments: &RestoreStart) -> Result<(), Failure> {
     if arguments.server.json {
         return print_json(plan);
     }
-    println!("Plan: restore {} to {}", plan.backup_id, target.name);
+    println!("Plan: restore {} to {name}", plan.backup_id);
     for finding in &plan.findings {
         println!("{}", finding_lines(finding));
     }
@@ -135,7 +175,10 @@ fn planned(
             Problem::new(Kind::Refused, "findings", message, "read each for what to do").into()
         }));
     }
-    println!("Nothing stands in the way");
+    match plan.plan {
+        Some(_) => println!("Nothing stands in the way"),
+        None => println!("Nothing stands in the way so far; the restore looks at the backup first"),
+    }
     Ok(())
 }
 
@@ -302,4 +345,18 @@ async fn release(arguments: &RestoreRelease, ui: &Ui) -> Result<(), Failure> {
 async fn report(arguments: &OneRestore) -> Result<(), Failure> {
     // It is one document, whose signature holds for what it is.
     print_json(&Remote::open(&arguments.server)?.client.restore_report(arguments.id).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_server_than_the_sources_is_across_servers() {
+        let (one, other) = (ServerId::generate(), ServerId::generate());
+        assert_eq!(mode(None, Some(one)), RestoreMode::New);
+        assert_eq!(mode(Some(one), Some(one)), RestoreMode::New);
+        assert_eq!(mode(Some(other), Some(one)), RestoreMode::CrossServer);
+        assert_eq!(mode(Some(other), None), RestoreMode::CrossServer);
+    }
 }

@@ -64,9 +64,10 @@ pub struct Kept {
 /// A usual compression.
 pub const LEVEL: u8 = 6;
 
-/// Threads that compress: the processors there are, at most 8.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).min(8)
+/// Threads that compress: the processors there are, at most 8; `processors` are those of another machine that
+/// works.
+pub fn threads(processors: Option<usize>) -> usize {
+    super::processors(processors)
 }
 
 impl Backup {

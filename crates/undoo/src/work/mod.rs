@@ -8,3 +8,9 @@ pub mod report;
 pub mod restore;
 pub mod stop_first;
 pub mod swap;
+
+/// How many things are done at a time where nothing was said: as many as there are processors, at most 8. `there`
+/// are those of the machine that works, where that is another than this one.
+fn processors(there: Option<usize>) -> usize {
+    there.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from)).min(8)
+}

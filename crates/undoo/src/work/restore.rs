@@ -199,10 +199,9 @@ fn told_by_identity(report: &Report) -> Intent {
 }
 
 /// Connections that load, and the memory of each for indexes, in MiB. Without a wish as many as there are
-/// processors, at most 8.
-pub fn jobs(wished: Option<usize>) -> (usize, u32) {
-    let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let jobs = wished.unwrap_or_else(|| processors.min(8)).max(1);
+/// processors, at most 8; `processors` are those of another machine that works.
+pub fn jobs(wished: Option<usize>, processors: Option<usize>) -> (usize, u32) {
+    let jobs = wished.unwrap_or_else(|| super::processors(processors)).max(1);
     let mib = MAINTENANCE_MIB / u32::try_from(jobs).unwrap_or(u32::MAX).max(1);
     (jobs, mib.max(64))
 }

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::PathBuf,
-    process::Command,
     time::Duration,
 };
 
@@ -12,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     cache,
-    docker::{docker, docker_maybe, psql, succeed},
+    docker::{Engine, docker, docker_maybe, succeed},
     project, wait_for,
     web::Web,
 };
@@ -50,7 +49,7 @@ pub(crate) fn sweep() {
     let left = docker(&["volume", "ls", "--filter", "label=dev.undoo.demo", "--format", format]);
     let left: BTreeSet<&str> = left.lines().filter(|name| name.starts_with(&prefix())).collect();
     for name in left {
-        drop(Instance { name: name.to_owned(), url: String::new() });
+        drop(Instance { name: name.to_owned(), url: String::new(), engine: Engine::default() });
     }
 }
 
@@ -60,16 +59,24 @@ pub(crate) struct Instance {
     pub(crate) name: String,
     /// Where Odoo answers.
     pub(crate) url: String,
+    /// What its containers are in.
+    pub(crate) engine: Engine,
 }
 
 impl Instance {
     /// Brings one up.
     pub(crate) fn up(kind: Kind) -> Self {
+        Self::up_on(&Engine::default(), "127.0.0.1", kind)
+    }
+
+    /// Brings one up on this engine, published on this address of its server.
+    pub(crate) fn up_on(engine: &Engine, address: &str, kind: Kind) -> Self {
         let name = format!("{}{:08x}", prefix(), rand::random::<u32>());
         // From here on the guard takes down whatever was made.
-        let mut instance = Self { name: name.clone(), url: String::new() };
-        let mut command = Command::new(project().join("dev/demo-instance"));
-        command.args(["up", &name, "--odoo", kind.odoo, "--postgres", kind.postgres]);
+        let mut instance = Self { name: name.clone(), url: String::new(), engine: engine.clone() };
+        let mut command = engine.command(project().join("dev/demo-instance"));
+        command.args(["up", &name, "--address", address]);
+        command.args(["--odoo", kind.odoo, "--postgres", kind.postgres]);
         command.args(["--modules", kind.modules]);
         if !kind.pinned {
             command.arg("--no-db-name");
@@ -95,17 +102,18 @@ impl Instance {
 
     /// SQL on the live database.
     pub(crate) fn sql(&self, sql: &str) -> String {
-        psql(&self.db(), &self.name, sql)
+        self.engine.psql(&self.db(), &self.name, sql)
     }
 
     /// SQL on another database of the server.
     pub(crate) fn sql_in(&self, database: &str, sql: &str) -> String {
-        psql(&self.db(), database, sql)
+        self.engine.psql(&self.db(), database, sql)
     }
 
     /// Odoo's data directory on this machine.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &format!("{}_odoo_data", self.name)]).into()
+        let volume = format!("{}_odoo_data", self.name);
+        self.engine.path(&self.engine.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &volume]))
     }
 
     /// The live filestore on this machine.
@@ -117,26 +125,27 @@ impl Instance {
     pub(crate) fn conf(&self) -> PathBuf {
         let format =
             "{{range .Mounts}}{{if eq .Destination \"/etc/odoo/odoo.conf\"}}{{.Source}}{{end}}{{end}}";
-        docker(&["inspect", "-f", format, &self.odoo()]).into()
+        self.engine.docker(&["inspect", "-f", format, &self.odoo()]).into()
     }
 
     /// The password of the database server.
     pub(crate) fn password(&self) -> String {
         let variables: Vec<String> =
-            serde_json::from_str(&docker(&["inspect", "-f", "{{json .Config.Env}}", &self.db()])).unwrap();
+            serde_json::from_str(&self.engine.docker(&["inspect", "-f", "{{json .Config.Env}}", &self.db()]))
+                .unwrap();
         variables.iter().find_map(|line| line.strip_prefix("POSTGRES_PASSWORD=")).unwrap().to_owned()
     }
 
     /// The address of this machine in the instance's network.
     pub(crate) fn gateway(&self) -> String {
         let network = format!("{}_net", self.name);
-        docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", &network])
+        self.engine.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", &network])
     }
 
     /// The address of a container in the instance's network.
     pub(crate) fn address(&self, container: &str) -> String {
         let format = format!("{{{{(index .NetworkSettings.Networks \"{}_net\").IPAddress}}}}", self.name);
-        docker(&["inspect", "-f", &format, container])
+        self.engine.docker(&["inspect", "-f", &format, container])
     }
 
     /// The administrator's session.
@@ -173,15 +182,18 @@ impl Instance {
         let (role, target) = (format!("label=sh.undoo.role={role}"), self.label());
         let mut words = vec!["ps", "-q", "--no-trunc", "--filter", &role, "--filter", &target];
         words.extend(all.then_some("-a"));
-        docker(&words).lines().map(str::to_owned).collect()
+        self.engine.docker(&words).lines().map(str::to_owned).collect()
     }
 
     /// Containers, networks and volumes that undoo made for this instance.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let label = self.label();
-        let containers = docker(&["ps", "-a", "--format", "container {{.Names}}", "--filter", &label]);
-        let networks = docker(&["network", "ls", "--format", "network {{.Name}}", "--filter", &label]);
-        let volumes = docker(&["volume", "ls", "--format", "volume {{.Name}}", "--filter", &label]);
+        let containers =
+            self.engine.docker(&["ps", "-a", "--format", "container {{.Names}}", "--filter", &label]);
+        let networks =
+            self.engine.docker(&["network", "ls", "--format", "network {{.Name}}", "--filter", &label]);
+        let volumes =
+            self.engine.docker(&["volume", "ls", "--format", "volume {{.Name}}", "--filter", &label]);
         [containers, networks, volumes].iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
     }
 
@@ -212,25 +224,30 @@ impl Instance {
         let (label, network) = (format!("dev.undoo.demo={}", self.name), format!("{}_net", self.name));
         let mut all = vec!["run", "-d", "--name", &name, "--label", &label, "--network", &network];
         all.extend(words);
-        docker(&all);
+        self.engine.docker(&all);
         name
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        if self.engine.docker_maybe(&["version"]).is_none() {
+            eprintln!("the instance {} stays: its engine does not answer", self.name);
+            return;
+        }
         for left in self.leftovers() {
             let words: &[&str] = match left.split_once(' ').unwrap_or_default() {
                 ("container", name) => &["rm", "-f", name],
                 ("network", name) => {
-                    docker_maybe(&["network", "disconnect", "-f", name, &self.db()]);
+                    self.engine.docker_maybe(&["network", "disconnect", "-f", name, &self.db()]);
                     &["network", "rm", name]
                 }
                 _ => continue,
             };
-            docker_maybe(words);
+            self.engine.docker_maybe(words);
         }
-        let down = Command::new(project().join("dev/demo-instance")).args(["down", &self.name]).output();
+        let down =
+            self.engine.command(project().join("dev/demo-instance")).args(["down", &self.name]).output();
         if !down.is_ok_and(|output| output.status.success()) {
             eprintln!("the instance {} could not be taken down", self.name);
         }

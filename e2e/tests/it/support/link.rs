@@ -25,7 +25,12 @@ const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>no</Message></Err
 impl Link {
     /// A way to this port.
     pub(crate) fn to(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::at("127.0.0.1", server)
+    }
+
+    /// A way from this address of the machine to this port of the loopback.
+    pub(crate) fn at(address: &str, server: u16) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (refuses, rate) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (refusing, bytes) = (Arc::clone(&refuses), Arc::clone(&rate));

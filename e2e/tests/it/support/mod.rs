@@ -6,6 +6,7 @@ pub(crate) mod instance;
 pub(crate) mod link;
 pub(crate) mod mail;
 pub(crate) mod platform;
+pub(crate) mod second;
 pub(crate) mod site;
 pub(crate) mod undoo;
 pub(crate) mod web;

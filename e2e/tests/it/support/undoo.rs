@@ -17,6 +17,8 @@ use super::{cache, docker, instance, project, wait_for};
 /// The binary, and this test's turn.
 pub(crate) struct Undoo {
     program: PathBuf,
+    /// The process whose network it runs in, where that is not this one's.
+    network: Option<u32>,
     _turn: File,
 }
 
@@ -46,7 +48,7 @@ impl Undoo {
             Some(program) => program.into(),
             None => build(),
         };
-        Self { program, _turn: turn }
+        Self { program, network: None, _turn: turn }
     }
 
     /// The binary's path.
@@ -54,8 +56,20 @@ impl Undoo {
         &self.program
     }
 
+    /// From now on it runs in the network of this process.
+    pub(crate) fn moves_to_network_of(&mut self, process: u32) {
+        self.network = Some(process);
+    }
+
     fn command(&self, words: &[&str], variables: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.network {
+            None => Command::new(&self.program),
+            Some(process) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/proc/{process}/ns/net")).arg(&self.program);
+                command
+            }
+        };
         for (name, _) in std::env::vars() {
             if name.starts_with("AWS_") || name.starts_with("UNDOO_") {
                 command.env_remove(name);

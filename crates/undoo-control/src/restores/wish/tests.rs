@@ -82,11 +82,14 @@ fn the_first_versions_target_tells_the_mode() {
     let staging = environment(project, EnvironmentType::Staging);
     let backup = backup_of(&production);
     let to = |target| RestoreWish { target_environment_id: target, ..RestoreWish::of(backup.id) };
-    assert_eq!(to(None).target(&backup).unwrap(), (RestoreMode::Original, production.id));
-    assert_eq!(to(Some(production.id)).target(&backup).unwrap(), (RestoreMode::Original, production.id));
-    assert_eq!(to(Some(staging.id)).target(&backup).unwrap(), (RestoreMode::Existing, staging.id));
+    assert_eq!(to(None).goal(&backup).unwrap(), (RestoreMode::Original, Goal::There(production.id)));
+    assert_eq!(
+        to(Some(production.id)).goal(&backup).unwrap(),
+        (RestoreMode::Original, Goal::There(production.id))
+    );
+    assert_eq!(to(Some(staging.id)).goal(&backup).unwrap(), (RestoreMode::Existing, Goal::There(staging.id)));
     let contradiction = RestoreWish { mode: Some(RestoreMode::Original), ..to(Some(staging.id)) };
-    assert_eq!(contradiction.target(&backup).unwrap_err().code, "target_contradicts_mode");
+    assert_eq!(contradiction.goal(&backup).unwrap_err().code, "target_contradicts_mode");
 }
 
 #[test]

@@ -28,6 +28,9 @@ fn modules_are_found_with_what_they_ask_for_and_where_they_came_from() {
     put(&addons, "acme/models/a.py", "a");
     put(&addons, "acme/models/__pycache__/a.pyc", "bytes");
     put(&addons, "requirements.txt", "# packages\nrequests==2.0  # why\n-i https://u:geheim@h/simple\n\n");
+    put(&addons, "wheels/xlrd-1.0-py3-none-any.whl", "PK");
+    put(&addons, "wheels/notes.txt", "geheim");
+    put(&addons, "lxml-1.0-py3-none-any.whl", "PK");
     put(&elsewhere, "__manifest__.py", "{'name': 'elsewhere'}");
     put(&addons, "acme/.env", "PASSWORD=geheim");
     put(&addons, "keys/id_ed25519", "geheim");
@@ -45,7 +48,8 @@ fn modules_are_found_with_what_they_ask_for_and_where_they_came_from() {
     assert!(
         has("extra/acme/__manifest__.py") && has("extra/acme/models/a.py") && has("extra/again/models/a.py")
     );
-    let others = ["leads_out", "pycache", ".env", "keys", "circle"];
+    assert!(has("extra/wheels/xlrd-1.0-py3-none-any.whl") && has("extra/lxml-1.0-py3-none-any.whl"));
+    let others = ["leads_out", "notes", "pycache", ".env", "keys", "circle"];
     assert!(!found.files.keys().any(|name| others.iter().any(|other| name.contains(other))), "{found:?}");
     assert!(found.left_out.contains(&"extra/leads_out".to_owned()), "{:?}", found.left_out);
     let [folder] = found.folders.as_slice() else { panic!("{:?}", found.folders) };

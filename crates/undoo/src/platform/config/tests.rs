@@ -26,6 +26,17 @@ fn without_any_setting_it_is_one_machine_with_its_files_in_one_place() {
     );
     assert!(matches!(&config.keys, KeySource::Own(path) if path == Path::new("/var/lib/undoo/secret.key")));
     assert!(config.worker);
+    let deployed = (&*config.deploy_prefix, &*config.deploy_network, &*config.postgres_image);
+    assert_eq!(deployed, ("paasportal", "traefik-public", "postgres:{major}-alpine"));
+}
+
+#[test]
+fn what_is_deployed_is_named_and_made_of_what_is_set() {
+    let variables = [("UNDOO_DEPLOY_PREFIX", "acme"), ("UNDOO_DEPLOY_NETWORK", "web")];
+    let file = "postgres_image = \"registry.example.com:5000/pgvector:pg{major}\"";
+    let config = read(&variables, Some(file), SettingsArgs::default()).expect("settings");
+    assert_eq!((&*config.deploy_prefix, &*config.deploy_network), ("acme", "web"));
+    assert_eq!(config.postgres_image, "registry.example.com:5000/pgvector:pg{major}");
 }
 
 #[test]
@@ -53,6 +64,9 @@ fn a_bad_value_is_refused_with_its_source_and_what_is_accepted() {
         ("worker_tasks", "0", "from 1 to 64"),
         ("lease_seconds", "-1", "from 3 to 3600"),
         ("session_hours", "many", "whole number"),
+        ("deploy_prefix", "Acme", "lower-case letters"),
+        ("deploy_network", "-public", "network's name"),
+        ("postgres_image", "postgres {major}", "postgres:{major}-alpine"),
         ("log", "undoo=loud", "filter"),
         ("log_format", "xml", "text or json"),
     ] {
