@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
+pub mod addons;
 pub mod attachments;
 pub mod backup;
 pub mod bytes;

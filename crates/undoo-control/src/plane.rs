@@ -224,6 +224,15 @@ pub trait Plane: Send + Sync {
         watch: &Watch,
     ) -> Result<(), Failure>;
 
+    /// Puts the custom modules of a job's backup into an environment whose infrastructure is there, and the Python
+    /// packages that they ask for. A backup without any leaves it as it is.
+    async fn put_modules(
+        &self,
+        job: &RestoreJob,
+        deployment: &Deployment,
+        watch: &Watch,
+    ) -> Result<(), Failure>;
+
     /// Odoo containers there are on a server.
     async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>>;
 

@@ -104,6 +104,11 @@ id! {
 }
 
 id! {
+    /// A plan of what comes back where after a loss.
+    RecoveryPlanId
+}
+
+id! {
     /// A piece of work in the queue.
     TaskId
 }

@@ -1,14 +1,17 @@
 //! What somebody signs in with: sessions, tokens, and links that work once. Only hashes of secrets come here.
 
 use jiff::{Timestamp, ToSpan};
-use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveValue, ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic,
+    QueryFilter, QueryOrder, QueryTrait, Related, Select, SelectA, SelectB,
+};
 use undoo_core::{
     OrganisationId, Result, TokenId, UserId,
-    platform::{ApiToken, OrgRole, User},
+    platform::{ApiToken, Membership, OrgRole, User},
 };
 
 use crate::{
-    Connection, Listed, Page,
+    Connection, Listed, Page, belongs,
     failure::{changed_meanwhile, failure, misuse},
     page::listed,
     row::{insert, micros, time, word},
@@ -29,14 +32,17 @@ pub async fn session_insert(
     insert(on.writes(), row).await.map_err(failure)
 }
 
-/// Whose session this is, if it has not ended.
+/// Whose session this is, if it has not ended, and what they belong to.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn session_user(on: &impl Connection, hash: [u8; 32], now: Timestamp) -> Result<Option<User>> {
+pub async fn session_user(
+    on: &impl Connection,
+    hash: [u8; 32],
+    now: Timestamp,
+) -> Result<Option<(User, Membership)>> {
     let live = session::Entity::find_by_id(hash.to_vec()).filter(session::Column::ExpiresAt.gt(micros(now)));
-    let row = live.find_also_related(user::Entity).one(on.reads()).await.map_err(failure)?;
-    row.and_then(|(_, user)| user).map(User::try_from).transpose()
+    Ok(with_user(on, live).await?.map(|(_, user, membership)| (user, membership)))
 }
 
 /// Ends a session.
@@ -64,15 +70,31 @@ pub async fn token_insert(on: &impl Connection, token: &ApiToken, hash: [u8; 32]
     insert(on.writes(), tokens::Model::new(token, &hash)).await.map_err(failure)
 }
 
-/// The token with this hash, whether it still works or not, and whose it is.
+/// The token with this hash, whether it still works or not, whose it is, and what they belong to.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn token_by_hash(on: &impl Connection, hash: [u8; 32]) -> Result<Option<(ApiToken, User)>> {
+pub async fn token_by_hash(
+    on: &impl Connection,
+    hash: [u8; 32],
+) -> Result<Option<(ApiToken, User, Membership)>> {
     let found = tokens::Entity::find().filter(tokens::Column::Hash.eq(hash.to_vec()));
-    let row = found.find_also_related(user::Entity).one(on.reads()).await.map_err(failure)?;
-    let Some((token, Some(user))) = row else { return Ok(None) };
-    Ok(Some((token.try_into()?, user.try_into()?)))
+    let Some((token, user, membership)) = with_user(on, found).await? else { return Ok(None) };
+    Ok(Some((token.try_into()?, user, membership)))
+}
+
+/// One of the things that somebody signs in with, who that is, and what they belong to.
+async fn with_user<E>(on: &impl Connection, which: Select<E>) -> Result<Option<(E::Model, User, Membership)>>
+where
+    E: EntityTrait + Related<user::Entity>,
+{
+    let mut asked = which.find_also_related(user::Entity).into_query();
+    belongs::ask(&mut asked);
+    let rows = on.reads().query_all(&asked).await.map_err(failure)?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let with = E::Model::from_query_result(first, SelectA.as_str()).map_err(failure)?;
+    let user = user::Model::from_query_result(first, SelectB.as_str()).map_err(failure)?;
+    Ok(Some((with, user.try_into()?, belongs::read(&rows)?)))
 }
 
 /// A token.

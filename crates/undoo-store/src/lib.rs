@@ -12,6 +12,7 @@
 pub mod access;
 pub mod audit;
 pub mod backups;
+mod belongs;
 pub mod deployments;
 pub mod environments;
 pub mod events;
@@ -22,6 +23,7 @@ mod migrations;
 mod page;
 pub mod people;
 mod postgres;
+pub mod recovery_plans;
 pub mod restore_points;
 mod row;
 pub mod servers;

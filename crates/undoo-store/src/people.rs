@@ -3,8 +3,7 @@
 use sea_orm::{
     ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait,
-    prelude::Uuid,
-    sea_query::{Expr, LockType, OnConflict, UnionType},
+    sea_query::{LockType, OnConflict},
 };
 use undoo_core::{
     OrganisationId, ProjectId, Result, UserId,
@@ -12,7 +11,7 @@ use undoo_core::{
 };
 
 use crate::{
-    Connection, Listed, Page, Tx,
+    Connection, Listed, Page, Tx, belongs,
     failure::{changed_meanwhile, failure, failure_or_taken, name_taken},
     page::{listed, listed_rows},
     row::{insert, word},
@@ -151,38 +150,9 @@ fn email_taken(user: &User) -> undoo_core::Problem {
 /// # Errors
 /// Those of the database.
 pub async fn membership(on: &impl Connection, user: UserId) -> Result<Membership> {
-    use {organisation_member as of_organisation, project_member as of_project};
-    let mut both = of_organisation::Entity::find()
-        .select_only()
-        .column(of_organisation::Column::OrganisationId)
-        .column(of_organisation::Column::Role)
-        .expr_as(Expr::cust("NULL"), "project_id")
-        .filter(of_organisation::Column::UserId.eq(user.uuid()))
-        .into_query();
-    let of_projects = of_project::Entity::find()
-        .select_only()
-        .column(of_project::Column::OrganisationId)
-        .column(of_project::Column::Role)
-        .column(of_project::Column::ProjectId)
-        .filter(of_project::Column::UserId.eq(user.uuid()))
-        .into_query();
-    // Asked with every request, so at once.
-    both.union(UnionType::All, of_projects);
-    let mut membership = Membership::default();
-    for row in on.reads().query_all(&both).await.map_err(failure)? {
-        let organisation: Uuid = row.try_get("", "organisation_id").map_err(failure)?;
-        let project: Option<Uuid> = row.try_get("", "project_id").map_err(failure)?;
-        let role: String = row.try_get("", "role").map_err(failure)?;
-        match project {
-            None => membership.organisations.push((organisation.into(), word("role", &role)?)),
-            Some(project) => {
-                membership.projects.push((organisation.into(), project.into(), word("role", &role)?))
-            }
-        }
-    }
-    membership.organisations.sort_by_key(|(organisation, _)| *organisation);
-    membership.projects.sort_by_key(|(_, project, _)| *project);
-    Ok(membership)
+    let mut asked = users::Entity::find_by_id(user.uuid()).select_only().into_query();
+    belongs::ask(&mut asked);
+    belongs::read(&on.reads().query_all(&asked).await.map_err(failure)?)
 }
 
 /// Makes somebody something in an organisation, or nothing at all.

@@ -17,7 +17,7 @@ use crate::{
     page::listed,
     row::{self, micros},
     tables::{
-        environment,
+        backup, environment,
         restore_point::{Column, Entity, Model},
     },
 };
@@ -71,6 +71,40 @@ pub async fn of_environment(
         all = all.filter(Column::Status.eq(status.as_str()));
     }
     listed(on.reads(), all, page).await
+}
+
+/// How long the newest of an organisation took that completed, in seconds, and the bytes of their backups; those
+/// of which both are known.
+///
+/// # Errors
+/// Those of the database.
+pub async fn newest_took(
+    on: &impl Connection,
+    organisation: OrganisationId,
+    most: u64,
+) -> Result<Vec<(i64, i64)>> {
+    let found = Entity::find()
+        .filter(Column::OrganisationId.eq(organisation.uuid()))
+        .filter(Column::Status.eq(RestoreStatus::Completed.as_str()))
+        .order_by_desc(Column::CreatedAt)
+        .limit(most)
+        .all(on.reads())
+        .await
+        .map_err(failure)?;
+    let sizes: Vec<(Uuid, Option<i64>)> = backup::Entity::find()
+        .select_only()
+        .columns([backup::Column::Id, backup::Column::SizeBytes])
+        .filter(backup::Column::Id.is_in(found.iter().map(|point| point.backup_id)))
+        .into_tuple()
+        .all(on.reads())
+        .await
+        .map_err(failure)?;
+    let took = found.into_iter().filter_map(|point| {
+        let micros = point.completed_at?.checked_sub(point.started_at?)?;
+        let (_, size) = sizes.iter().find(|(id, _)| *id == point.backup_id)?;
+        Some((micros / 1_000_000, (*size)?))
+    });
+    Ok(took.collect())
 }
 
 /// The newest that went live on an environment, whether it was taken back since or not.

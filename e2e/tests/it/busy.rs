@@ -24,6 +24,9 @@ const RUNS: usize = 20;
 const SIZES: [usize; 5] = [40, 3_000, 70_000, 400_000, 1_500_000];
 /// Orders of one writer that are there at a time.
 const KEPT: usize = 4;
+/// Turns after which a content is used again. By then it has been deleted, and seconds ago: Odoo's own collector
+/// takes a file away from under whoever is about to use it again (its `_get_path` looks, then opens).
+const AGAIN: u64 = 16;
 /// Tells the collector to end.
 const STOP: &str = "/tmp/undoo-e2e-stop";
 
@@ -103,8 +106,8 @@ fn write(live: &Instance, writer: u64, stop: &AtomicBool, rest: &AtomicBool, mad
             "sale.order",
             json!({ "partner_id": partner, "client_order_ref": format!("order {turn}") }),
         );
-        // Now and then a content that has just been deleted, and may be collected at this very moment.
-        let seed = if turn % 4 == 3 { turn.saturating_sub(KEPT as u64 + 1) } else { turn };
+        // Now and then a content that was there before and was collected.
+        let seed = if turn % 4 == 3 { turn.saturating_sub(AGAIN) } else { turn };
         let bytes = noise(writer << 32 | (seed + 1), SIZES[(seed % SIZES.len() as u64) as usize]);
         web.create(
             "ir.attachment",

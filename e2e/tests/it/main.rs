@@ -11,6 +11,7 @@ mod backup;
 mod busy;
 mod compose;
 mod crash;
+mod cross_server;
 mod deploy;
 mod direct;
 mod disks;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod addons;
 mod convert;
 mod custom;
 mod custom_craft;

@@ -100,7 +100,7 @@ fn a_damaged_byte_anywhere_in_a_member_is_found_and_the_rest_is_still_read() {
 }
 
 /// A backup with other contents, in a ZIP whose own checksums are right.
-fn rebuilt(bytes: &[u8], change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Backup {
+pub(crate) fn rebuilt(bytes: &[u8], change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Backup {
     let archive = crate::zip::open(bytes.to_vec()).unwrap();
     let contents = crate::zip::contents(&archive);
     let names = archive.members().iter().map(|member| member.name.to_string());

@@ -2,7 +2,7 @@
 
 use undoo_core::{
     BackupId, OrganisationId, Result,
-    platform::{Backup, Decision, Environment, Permission, Scope, Server, ServerStatus},
+    platform::{Backup, Decision, Environment, Permission, Scope, Server, ServerStatus, recovery::Resources},
 };
 use undoo_store::{Connection, Listed, Page, environments, restore_points, servers};
 
@@ -92,7 +92,7 @@ impl Control {
     }
 
     /// What servers of an organisation have left for something.
-    async fn fits_of(
+    pub(crate) async fn fits_of(
         &self,
         on: &impl Connection,
         organisation: OrganisationId,
@@ -145,6 +145,11 @@ impl Need {
             ram_mb: source.and_then(|source| source.ram_mb).unwrap_or(2048),
             disk_gb: source.and_then(|source| source.disk_gb).unwrap_or(10),
         }
+    }
+
+    /// The same, to be taken off what a server has.
+    pub(crate) fn resources(&self) -> Resources {
+        Resources { cpu_cores: self.cpu, ram_mb: self.ram_mb, disk_gb: self.disk_gb }
     }
 
     /// `kept` is about how many bytes kept pairs have on the server's disk: they are promised to nobody and there

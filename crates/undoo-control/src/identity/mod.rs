@@ -80,9 +80,9 @@ impl Control {
     /// `not_signed_in` (`Denied`).
     pub async fn caller_of_session(&self, session: &str, request_id: &str) -> Result<Caller> {
         let hash = Opaque::hash(session);
-        let user = access::session_user(&self.store, hash, self.now()).await?;
-        let user = user.filter(|user| user.disabled_at.is_none()).ok_or_else(not_signed_in)?;
-        let membership = people::membership(&self.store, user.id).await?;
+        let found = access::session_user(&self.store, hash, self.now()).await?;
+        let enabled = |(user, _): &(User, Membership)| user.disabled_at.is_none();
+        let (user, membership) = found.filter(enabled).ok_or_else(not_signed_in)?;
         let grants = Grants::new(user.portal_admin, &membership);
         Ok(Caller { user, grants, request_id: request_id.to_owned(), via: Via::Session })
     }
@@ -94,12 +94,11 @@ impl Control {
     pub async fn caller_of_token(&self, token: &str, request_id: &str) -> Result<Caller> {
         let now = self.now();
         let found = access::token_by_hash(&self.store, Opaque::hash(token)).await?;
-        let valid = |(token, user): &(ApiToken, User)| {
+        let valid = |(token, user, _): &(ApiToken, User, Membership)| {
             let works = token.revoked_at.is_none() && token.expires_at.is_none_or(|until| until > now);
             works && user.disabled_at.is_none()
         };
-        let (token, user) = found.filter(valid).ok_or_else(not_signed_in)?;
-        let membership = people::membership(&self.store, user.id).await?;
+        let (token, user, membership) = found.filter(valid).ok_or_else(not_signed_in)?;
         let grants = Grants::new(user.portal_admin, &membership);
         let grants = grants.limited(token.scopes.as_deref(), token.organisation_id);
         let long_ago = |used: Timestamp| now.as_second() - used.as_second() > USED_AGAIN_AFTER;

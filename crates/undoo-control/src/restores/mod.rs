@@ -97,20 +97,33 @@ impl Control {
             let point = self.restore_for(&tx, caller, before.into(), Permission::BackupsRestore).await?;
             return self.started(&tx, point).await;
         }
+        let started = self.restore_begin(&tx, caller, &wish).await?;
+        self.done_once(&tx, caller, once.as_ref(), started.restore_point.id.uuid()).await?;
+        tx.commit().await?;
+        Ok(started)
+    }
+
+    /// The same as a part of something: in its transaction, and begun with it or not at all.
+    pub(crate) async fn restore_begin(
+        &self,
+        tx: &Tx,
+        caller: &Caller,
+        wish: &RestoreWish,
+    ) -> Result<Started> {
         if let Some(server) = wish.new_environment.as_ref().and_then(|new| new.server_id) {
             // Two that are asked for at once are not to be promised the same room.
-            servers::locked(&tx, server).await?;
+            servers::locked(tx, server).await?;
         }
         let Decided { mode, backup, target, makes, settled, findings } =
-            self.decide(&tx, caller, &wish).await?;
+            self.decide(tx, caller, wish).await?;
         let options = serde_json::to_value(&settled).map_err(unwritable)?;
         let payload = match &makes {
             None => |restore_id| Payload::Restore { restore_id },
             Some(_) => |restore_id| Payload::NewEnvironment { restore_id },
         };
         if let Some(deployment) = &makes {
-            environments::insert(&tx, &target).await?;
-            deployments::insert(&tx, deployment).await?;
+            environments::insert(tx, &target).await?;
+            deployments::insert(tx, deployment).await?;
         }
         let mut point = RestorePoint {
             id: RestoreId::generate(),
@@ -139,14 +152,12 @@ impl Control {
             created_by: Some(caller.user.id),
         };
         let about = About::restore(&point, payload(point.id));
-        let task = self.enqueue(&tx, TaskKind::Restore, about, caller).await?;
+        let task = self.enqueue(tx, TaskKind::Restore, about, caller).await?;
         point.task_id = Some(task.id);
-        restore_points::insert(&tx, &point).await?;
+        restore_points::insert(tx, &point).await?;
         let data =
             json!({ "backup": backup.id, "target": target.id, "mode": mode, "options": point.options });
-        self.note(&tx, Some(caller), point.organisation_id, "restore.requested", point.id, data).await?;
-        self.done_once(&tx, caller, once.as_ref(), point.id.uuid()).await?;
-        tx.commit().await?;
+        self.note(tx, Some(caller), point.organisation_id, "restore.requested", point.id, data).await?;
         Ok(Started { restore_point: point, task, target_environment: target })
     }
 

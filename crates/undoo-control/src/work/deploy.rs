@@ -61,6 +61,30 @@ impl Step for Around {
     }
 }
 
+/// Brings the custom modules of the backup, before anything looks at what the environment can run.
+pub(super) struct BringModules(pub(super) Arc<Restoring>);
+
+#[async_trait]
+impl Step for BringModules {
+    fn name(&self) -> &'static str {
+        "addons"
+    }
+
+    async fn act(&self, signal: &Signal) -> Result<Value, Failure> {
+        let Restoring { held, teller, .. } = &*self.0;
+        let job = self.0.job().await?;
+        let environment = self.0.point().await?.target_environment_id;
+        let (_, deployment) = held.control.deployment_at(environment).await?;
+        let put = |watch| async move { held.control.plane.put_modules(&job, &deployment, &watch).await };
+        teller.during(signal.stop(), put).await?;
+        Ok(Value::Null)
+    }
+
+    fn phase(&self) -> Option<String> {
+        self.0.teller.phase()
+    }
+}
+
 /// Does a step on an environment, as it is kept now.
 pub(super) async fn does(
     held: &Held,

@@ -20,7 +20,7 @@ use undoo_engine::{
 use undoo_store::{Tx, backups, deployments, environments, restore_points};
 
 use super::{
-    deploy::{Around, does},
+    deploy::{Around, BringModules, does},
     driver::{Answers, Cause, Conclude, End, Step, Workflow},
     held::Held,
     progress::{Subject, Teller},
@@ -63,6 +63,7 @@ pub(super) fn workflow_of_new(held: Arc<Held>, id: RestoreId) -> Workflow {
     Workflow {
         steps: vec![
             around(DeployStep::Infrastructure),
+            Box::new(BringModules(Arc::clone(&restoring))),
             Box::new(Validate(a, b)),
             Box::new(Stage(c, d)),
             Box::new(SwapIn(e, f)),
@@ -96,7 +97,7 @@ impl Restoring {
         point.ok_or_else(|| Named("restore", self.id).missing())
     }
 
-    async fn job(&self) -> Result<RestoreJob> {
+    pub(super) async fn job(&self) -> Result<RestoreJob> {
         let point = self.point().await?;
         let (backup, target) = ends_of(&self.held.control.store, &point).await?;
         self.held.control.restore_job(self.id, &settled(&point)?, &backup, &target).await

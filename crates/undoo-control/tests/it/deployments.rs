@@ -117,6 +117,7 @@ async fn a_failure_at_any_step_leaves_nothing(world: World) {
     let backup = world.backed_up().await;
     let steps = [
         ("infrastructure", "infrastructure"),
+        ("addons", "addons"),
         ("plan", "validate"),
         ("stage", "stage"),
         ("cut_over", "cut_over"),
@@ -138,7 +139,7 @@ async fn a_failure_at_any_step_leaves_nothing(world: World) {
 
 async fn a_worker_that_dies_at_any_step_is_followed_by_one_that_completes(world: World) {
     let backup = world.backed_up().await;
-    for call in ["infrastructure", "stage", "cut_over", "make_durable", "let_out"] {
+    for call in ["infrastructure", "addons", "stage", "cut_over", "make_durable", "let_out"] {
         for trip in [Trip::LostBefore, Trip::LostWithin, Trip::LostAfter] {
             let what = format!("{call} {trip:?}");
             world.plane.trip(call, trip, 1);
@@ -162,7 +163,7 @@ async fn a_worker_that_dies_at_any_step_is_followed_by_one_that_completes(world:
 
 async fn what_is_called_off_leaves_nothing(world: World) {
     let backup = world.backed_up().await;
-    for call in ["infrastructure", "stage", "make_durable", "let_out"] {
+    for call in ["infrastructure", "addons", "stage", "make_durable", "let_out"] {
         world.plane.trip(call, Trip::Hangs, 1);
         let point = world.restore_as(to_new(&backup, "called off")).await;
         let worker = world.worker();

@@ -12,6 +12,7 @@ pub mod images;
 mod people;
 mod permission;
 pub mod recovery;
+pub mod recovery_plan;
 mod restore_point;
 mod server;
 mod task;

@@ -74,10 +74,22 @@ pub enum Gap {
         /// The newest.
         newest: BackupId,
     },
-    /// Its backups were lost with a server.
+    /// Its backups were lost with a server, or lie where no server that may be used reaches them.
     BackupLost,
     /// No server has what it takes.
     NoRoom,
+}
+
+impl Gap {
+    /// Its stable name.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NoBackup => "no_backup",
+            Self::NoVerifiedBackup { .. } => "no_verified_backup",
+            Self::BackupLost => "backup_lost",
+            Self::NoRoom => "no_room",
+        }
+    }
 }
 
 /// An environment in a plan.

@@ -1,17 +1,12 @@
 //! Python packages of an environment's addons, installed by the pip of its image and used by its Odoo.
 
-use std::{
-    io::{Cursor, Write as _},
-    process::{Command, Stdio},
-};
-
 use undoo_core::Kind;
 use undoo_hosts::deploy::{Did, Part, make_durable, put_addons, put_requirements, release};
-use zip::{ZipWriter, write::SimpleFileOptions};
+use undoo_testing::greeter::{self, WITH_PIP};
 
 use crate::{
     deploy::{Deploying, did, note, silently},
-    support::{self, ODOO, Sandbox},
+    support::{self, Sandbox},
 };
 
 support::trials![
@@ -19,67 +14,22 @@ support::trials![
     an_image_without_pip_is_told_from_packages_that_cannot_be_had,
 ];
 
-/// Odoo with a pip, as the official image has it and that of `dev/images` has not.
-const WITH_PIP: &str = "undoo-test-odoo-with-pip:19.0";
 const WITHOUT_PIP: &str = "undoo-test-odoo-without-pip:19.0";
-
-/// An image made from Odoo's, once on a machine.
-fn image(name: &str, step: &str) {
-    let engine = |words: &[&str], input: &str| {
-        let mut docker = Command::new("docker");
-        docker.args(words).env("DOCKER_BUILDKIT", "0").stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut docker = docker.spawn().unwrap();
-        docker.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        docker.wait().unwrap().success()
-    };
-    if !engine(&["image", "inspect", name], "") {
-        let recipe = format!("FROM {ODOO}\nUSER root\nRUN {step}\nUSER odoo\n");
-        assert!(engine(&["build", "-q", "--force-rm", "--network", "host", "-t", name, "-"], &recipe));
-    }
-}
-
-/// A wheel with one module, which says something.
-fn wheel() -> Vec<u8> {
-    let info = "undoo_greeting-1.0.dist-info";
-    let files = [
-        ("undoo_greeting.py".to_owned(), "WORDS = 'good morning'\n"),
-        (format!("{info}/METADATA"), "Metadata-Version: 2.1\nName: undoo-greeting\nVersion: 1.0\n"),
-        (
-            format!("{info}/WHEEL"),
-            "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        ),
-        (format!("{info}/RECORD"), "undoo_greeting.py,,\n"),
-    ];
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, text) in files {
-        zip.start_file(name, SimpleFileOptions::default()).unwrap();
-        zip.write_all(text.as_bytes()).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
-}
 
 /// Addons as they come from a backup: a module that needs the package, and the wheel beside it.
 fn addons() -> Vec<u8> {
-    let manifest = "{'name': 'Greeter', 'version': '1.0', 'depends': ['base'], 'license': 'LGPL-3', \
-                    'external_dependencies': {'python': ['undoo-greeting']}}";
-    let files: [(&str, &[u8]); 4] = [
-        ("undoo_greeter/__init__.py", b"import undoo_greeting\n"),
-        ("undoo_greeter/__manifest__.py", manifest.as_bytes()),
-        ("requirements.txt", b"undoo-greeting==1.0\n"),
-        ("wheels/undoo_greeting-1.0-py3-none-any.whl", &wheel()),
-    ];
     let mut tar = tar::Builder::new(Vec::new());
-    for (name, content) in files {
+    for (name, content) in greeter::files() {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        tar.append_data(&mut header, name, content).unwrap();
+        tar.append_data(&mut header, name, &content[..]).unwrap();
     }
     tar.into_inner().unwrap()
 }
 
 async fn a_module_finds_the_package_that_came_with_it_as_a_wheel(sandbox: Sandbox) {
-    image(WITH_PIP, "apt-get update -q && apt-get install -qy --no-install-recommends python3-pip");
+    greeter::odoo_with_pip();
     let mut it = Deploying::new(&sandbox).await;
     it.deployment.odoo_image = WITH_PIP.into();
     // Nobody answers there: what is installed came from the wheel, or was there.
@@ -130,7 +80,7 @@ async fn a_module_finds_the_package_that_came_with_it_as_a_wheel(sandbox: Sandbo
 }
 
 async fn an_image_without_pip_is_told_from_packages_that_cannot_be_had(sandbox: Sandbox) {
-    image(WITHOUT_PIP, "rm -rf /usr/lib/python3/dist-packages/pip");
+    greeter::odoo_with(WITHOUT_PIP, "rm -rf /usr/lib/python3/dist-packages/pip");
     let mut it = Deploying::new(&sandbox).await;
     it.deployment.odoo_image = WITHOUT_PIP.into();
     it.infrastructure().await;

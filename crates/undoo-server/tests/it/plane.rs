@@ -64,6 +64,10 @@ impl Plane for Elsewhere {
         Err(out_of_reach().into())
     }
 
+    async fn put_modules(&self, _: &RestoreJob, _: &Deployment, _: &Watch) -> Result<(), Failure> {
+        Err(out_of_reach().into())
+    }
+
     async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>> {
         let at = Location { server: server.clone(), target: "docker:acme_odoo".into(), database: None };
         Ok(vec![found(&at)])

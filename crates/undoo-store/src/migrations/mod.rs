@@ -7,6 +7,7 @@ mod m0001_platform;
 mod m0002_invitations;
 mod m0003_servers;
 mod m0004_deployments;
+mod m0005_recovery_plans;
 mod words;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrations {
             Box::new(m0002_invitations::Migration),
             Box::new(m0003_servers::Migration),
             Box::new(m0004_deployments::Migration),
+            Box::new(m0005_recovery_plans::Migration),
         ]
     }
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use undoo_core::{
     OrganisationId, ProjectId, TokenId, UserId,
-    platform::{ApiToken, OrgRole, Permission, ProjectRole, User},
+    platform::{ApiToken, Membership, OrgRole, Permission, ProjectRole, User},
 };
 use undoo_store::{
     Page, Store,
@@ -19,6 +19,7 @@ on_both!(
     members_are_listed_with_their_roles,
     organisations_and_projects_have_names_of_their_own,
     whoever_decides_about_an_organisation_waits_for_another_who_does,
+    who_signs_in_comes_with_all_that_they_belong_to,
     a_session_ends,
     a_token_is_read_back_revoked_and_its_use_noted,
     a_link_works_once_for_its_purpose,
@@ -75,7 +76,7 @@ async fn roles_are_given_changed_and_taken(world: World) {
     people::project_roles_clear(store, OrganisationId::generate(), user).await.unwrap();
     assert_eq!(people::membership(store, user).await.unwrap().projects.len(), 1);
     people::project_roles_clear(store, organisation, user).await.unwrap();
-    assert_eq!(people::membership(store, user).await.unwrap(), undoo_core::platform::Membership::default());
+    assert_eq!(people::membership(store, user).await.unwrap(), Membership::default());
 }
 
 async fn members_are_listed_with_their_roles(world: World) {
@@ -154,19 +155,65 @@ async fn whoever_decides_about_an_organisation_waits_for_another_who_does(world:
     assert_eq!(left.total, 1);
 }
 
+async fn who_signs_in_comes_with_all_that_they_belong_to(world: World) {
+    let (store, user, now) = (&world.store, world.user.id, now());
+    let other = organisation("Other");
+    people::organisation_insert(store, &other).await.unwrap();
+    let projects = [(&other, "Shop"), (&other, "Club"), (&world.organisation, "Fair")];
+    let projects = projects.map(|(of, name)| project(of.id, name));
+    for project in &projects {
+        people::project_insert(store, project).await.unwrap();
+    }
+    let token = ApiToken {
+        id: TokenId::generate(),
+        user_id: user,
+        name: "ci".into(),
+        organisation_id: None,
+        scopes: None,
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    access::token_insert(store, &token, [7; 32]).await.unwrap();
+    access::session_insert(store, [1; 32], user, now + SignedDuration::from_mins(1)).await.unwrap();
+    let mut expected = Membership::default();
+    for step in 0..=projects.len() {
+        let (_, by_session) = access::session_user(store, [1; 32], now).await.unwrap().unwrap();
+        let (_, _, by_token) = access::token_by_hash(store, [7; 32]).await.unwrap().unwrap();
+        assert_eq!(by_session, expected, "step {step}");
+        assert_eq!(by_token, expected, "step {step}");
+        // Nobody's but their own: somebody else is in all of it.
+        let Some(project) = projects.get(step) else { break };
+        let of = project.organisation_id;
+        let bob = crate::world::user(&format!("bob{step}@example.com"));
+        people::user_insert(store, &bob, None).await.unwrap();
+        for user in [user, bob.id] {
+            people::org_role_set(store, of, user, Some(OrgRole::Member)).await.unwrap();
+            people::project_role_set(store, of, project.id, user, Some(ProjectRole::Viewer)).await.unwrap();
+        }
+        expected.projects.push((of, project.id, ProjectRole::Viewer));
+        expected.projects.sort_by_key(|(_, project, _)| *project);
+        if !expected.organisations.contains(&(of, OrgRole::Member)) {
+            expected.organisations.push((of, OrgRole::Member));
+            expected.organisations.sort_by_key(|(organisation, _)| *organisation);
+        }
+    }
+}
+
 async fn a_session_ends(world: World) {
     let (store, user, now) = (&world.store, world.user.id, now());
     let minute = SignedDuration::from_mins(1);
     for hash in [[1; 32], [2; 32], [3; 32]] {
         access::session_insert(store, hash, user, now + minute).await.unwrap();
     }
-    assert_eq!(access::session_user(store, [1; 32], now).await.unwrap().map(|user| user.id), Some(user));
+    assert_eq!(access::session_user(store, [1; 32], now).await.unwrap().map(|found| found.0.id), Some(user));
     assert_eq!(access::session_user(store, [1; 32], now + minute).await.unwrap(), None);
     assert_eq!(access::session_user(store, [9; 32], now).await.unwrap(), None);
     access::session_delete(store, [1; 32]).await.unwrap();
     assert_eq!(access::session_user(store, [1; 32], now).await.unwrap(), None);
     access::prune(store, now).await.unwrap();
-    assert_eq!(access::session_user(store, [2; 32], now).await.unwrap().map(|user| user.id), Some(user));
+    assert_eq!(access::session_user(store, [2; 32], now).await.unwrap().map(|found| found.0.id), Some(user));
     access::prune(store, now + minute).await.unwrap();
     assert_eq!(access::session_user(store, [2; 32], now).await.unwrap(), None);
     access::session_insert(store, [4; 32], user, now + minute).await.unwrap();

@@ -41,6 +41,6 @@ pub(super) async fn step(
     }
 }
 
-fn sentence(done: &Done) -> String {
+pub(super) fn sentence(done: &Done) -> String {
     format!("{} {}: {}", done.part.as_str(), done.name, done.did.as_str())
 }

@@ -7,6 +7,7 @@
 mod deploy;
 mod found;
 mod jobs;
+mod modules;
 
 use std::{
     collections::HashMap,
@@ -118,6 +119,15 @@ impl Plane for DockerPlane {
         watch: &Watch,
     ) -> Result<(), Failure> {
         deploy::step(server, deployment, step, watch).await.map_err(Failure::from)
+    }
+
+    async fn put_modules(
+        &self,
+        job: &RestoreJob,
+        deployment: &Deployment,
+        watch: &Watch,
+    ) -> Result<(), Failure> {
+        modules::put(job, deployment, watch).await
     }
 
     async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>> {

@@ -41,10 +41,15 @@ impl Platform {
 
     /// The same, with settings by their variables.
     pub(crate) fn up_with(undoo: &Undoo, settings: &[(&str, &str)]) -> Self {
+        Self::up_at(undoo, "127.0.0.1", settings)
+    }
+
+    /// The same, listening on this address of the network that it runs in.
+    pub(crate) fn up_at(undoo: &Undoo, address: &str, settings: &[(&str, &str)]) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let settings = settings.iter().map(|(name, value)| (String::from(*name), String::from(*value)));
         let settings: Vec<_> = settings.collect();
-        let listen = free_address();
+        let listen = format!("{address}:{}", free_port());
         let process = serve(undoo, folder.path(), &listen, &settings, &[]);
         let link = process.line("/setup#token=");
         let (base, link_token) = link.trim().split_once("/setup#token=").unwrap();
@@ -220,7 +225,7 @@ impl Platform {
 
     /// One more control plane on the same database.
     pub(crate) fn beside(&self, undoo: &Undoo) -> Self {
-        let listen = free_address();
+        let listen = format!("127.0.0.1:{}", free_port());
         let process = serve(undoo, self.folder.path(), &listen, &self.settings, &[]);
         let beside = Self {
             process,
@@ -294,8 +299,8 @@ fn variables<'a>(settings: &'a [(String, String)], more: &[(&'a str, &'a str)]) 
 }
 
 /// Free now, and nobody else asks for ports by number.
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn text(value: &Value) -> String {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    docker::Engine,
+    docker::{Engine, docker},
     instance::{Instance, Kind},
     link::Link,
     project, wait_for, weed,
@@ -84,6 +84,11 @@ impl Second {
         self.facts["control"].parse().unwrap()
     }
 
+    /// The address that it has there.
+    pub(crate) fn counted_address(&self) -> &str {
+        &self.facts["control-address"]
+    }
+
     /// Bytes that came into the counted network and went out of it so far.
     pub(crate) fn counted(&self) -> u64 {
         let table = fs::read_to_string(format!("/proc/{}/net/dev", self.counted_network())).unwrap();
@@ -102,12 +107,29 @@ impl Second {
         Link::at(&self.facts["host"], weed::weed().s3)
     }
 
+    /// Copies an image of this machine's engine there, unless it has it.
+    pub(crate) fn has_image(&self, image: &str) {
+        let id = ["image", "inspect", "-f", "{{.Id}}", image];
+        let here = docker(&id);
+        if self.engine.docker_maybe(&id) != Some(here) {
+            let saved = Command::new("docker").args(["save", image]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut load = self.engine.command("docker");
+            load.args(["load", "-q"]).stdin(saved.stdout.unwrap()).stdout(Stdio::null());
+            assert!(load.status().unwrap().success(), "{image} was not copied");
+        }
+    }
+
+    /// The address of that storage.
+    pub(crate) fn endpoint(&self, storage: &Link) -> String {
+        format!("http://{}:{}", self.facts["host"], storage.port)
+    }
+
     /// The variables that give access to that storage and to the server.
     pub(crate) fn variables(&self, storage: &Link) -> Vec<(&'static str, String)> {
         let mut variables = weed::variables();
         for (name, value) in &mut variables {
             if *name == "AWS_ENDPOINT_URL" {
-                *value = format!("http://{}:{}", self.facts["host"], storage.port);
+                *value = self.endpoint(storage);
             }
         }
         variables.push(("UNDOO_SSH_KEY_FILE", self.key_file().to_owned()));

@@ -1,0 +1,226 @@
+//! An environment with a module of its own comes back on an empty server, from its backup alone: reached by SSH
+//! only, while the backup's bytes pass by whoever asked for it.
+
+use std::{fs, process::Command, time::Duration};
+
+use serde_json::{Value, json};
+use undoo_testing::{
+    greeter::{self, MODULE, WITH_PIP, WORDS},
+    weed::{BUCKET, KEY},
+};
+
+use crate::support::{
+    Instance, Kind, Undoo,
+    backup::base64,
+    docker::{docker, succeed},
+    link::Link,
+    noise,
+    platform::Platform,
+    second::{Second, USER},
+    sha1, wait_for,
+    web::Web,
+};
+
+const ENDED: [&str; 5] = ["completed", "failed", "cancelled", "undone", "stuck"];
+const BIG: usize = 6 << 20;
+const MANY: u64 = 5;
+const PORT: u16 = 18_069;
+
+/// Gives an Odoo the module, and has it installed; its package gets in as people do that who change containers.
+fn install(live: &Instance) {
+    let addons = live.data_dir().join("addons/19.0");
+    for (path, content) in greeter::files() {
+        let path = addons.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let (name, text) = greeter::PACKAGE;
+    let write = format!("cat >/usr/lib/python3/dist-packages/{name}");
+    let mut exec = Command::new("docker");
+    succeed(exec.args(["exec", "-i", "-u", "root", &live.odoo(), "sh", "-c", &write]), text.as_bytes());
+    docker(&["restart", &live.odoo()]);
+    let web = live.web();
+    web.call("ir.module.module", "update_list", json!([]), json!({}));
+    let found = web.call("ir.module.module", "search", json!([[["name", "=", MODULE]]]), json!({}));
+    web.call("ir.module.module", "button_immediate_install", json!([found]), json!({}));
+    assert_eq!(greeting(&live.web()), WORDS);
+}
+
+fn greeting(web: &Web) -> Value {
+    web.call("res.partner", "undo_greet", json!([[]]), json!({}))
+}
+
+/// The platform in the counted network, with the second server and a storage that both reach.
+struct There {
+    platform: Platform,
+    second: Second,
+    server: String,
+    /// The way to the storage.
+    _storage: Link,
+    // The turn ends last.
+    _undoo: Undoo,
+}
+
+impl There {
+    fn up() -> Self {
+        let mut undoo = Undoo::ready();
+        let second = Second::up();
+        undoo.moves_to_network_of(second.counted_network());
+        let settings = [("UNDOO_DEPLOY_PREFIX", "undoo-test"), ("UNDOO_DEPLOY_NETWORK", "undoo-e2e-public")];
+        let platform = Platform::up_at(&undoo, second.counted_address(), &settings);
+        let server = Self::add(&platform, &second, second.host_key(), None).1;
+        let server = server["id"].as_str().unwrap_or_else(|| panic!("{server}")).to_owned();
+        let storage = second.storage();
+        let config = json!({ "provider": "minio", "bucket": BUCKET, "access_key": KEY.0, "secret_key": KEY.1,
+                             "endpoint": second.endpoint(&storage), "region": "us-east-1" });
+        let new = json!({ "organization_id": organization(&platform), "name": "Shared", "config": config,
+                          "is_default": true });
+        platform.post("/storages", new);
+        Self { platform, server, second, _storage: storage, _undoo: undoo }
+    }
+
+    /// Adds the second server.
+    fn add(platform: &Platform, second: &Second, host_key: &str, password: Option<&str>) -> (u16, Value) {
+        let mut ssh = json!({ "host": second.address(), "user": USER, "host_key": host_key });
+        match password {
+            Some(password) => ssh["password"] = json!(password),
+            None => ssh["private_key"] = json!(fs::read_to_string(second.key_file()).unwrap()),
+        }
+        let server = json!({ "organization_id": organization(platform), "name": format!("Second {}", rand::random::<u32>()),
+                             "ssh": ssh });
+        platform.send("POST", "/servers", Some(server))
+    }
+
+    /// Begins a restore onto the second server: the restore's id and the environment's.
+    fn begins(&self, backup: &str, change: impl FnOnce(&mut Value)) -> (String, String) {
+        let mut new = json!({ "name": "Recovered", "environment_type": "staging", "server_id": self.server,
+                              "http_port": PORT, "odoo_image": WITH_PIP });
+        change(&mut new);
+        let wish = json!({ "backup_id": backup, "accept": ["server_full"],
+                           "target": { "mode": "cross_server", "new_environment": new } });
+        let answer = self.platform.post("/backups/restore/v2", wish);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&answer["restore_point"]["id"]), text(&answer["target_environment"]["id"]))
+    }
+
+    /// Waits for its end, which has to be a failure for this reason that leaves nothing.
+    fn fails(&self, restore: &str, step: &str, code: &str, before: &[String]) {
+        let ended = self.platform.ended(&format!("/restore/{restore}"), &ENDED);
+        assert_eq!((&ended["status"], &ended["error_step"]), (&json!("failed"), &json!(step)), "{ended}");
+        assert!(ended["error_message"].as_str().unwrap().contains(code), "{ended}");
+        assert_eq!(self.left(), before);
+    }
+
+    /// What the server has, but for undoo's own program and the network that stays for other environments.
+    fn left(&self) -> Vec<String> {
+        let all = self.second.inventory().into_iter();
+        let mut all: Vec<_> = all
+            .filter(|thing| !thing.starts_with("volume undoo_bin_") && *thing != "network undoo-e2e-public")
+            .collect();
+        let folders = self.second.engine.path("/opt/undoo-test");
+        let folders = fs::read_dir(folders).into_iter().flatten().flatten();
+        all.extend(folders.map(|entry| entry.path().display().to_string()));
+        all
+    }
+}
+
+fn organization(platform: &Platform) -> Value {
+    platform.get("/organizations")[0]["id"].clone()
+}
+
+#[test]
+fn an_environment_with_a_module_of_its_own_comes_back_on_an_empty_server_from_its_backup_alone() {
+    let there = There::up();
+    let (platform, second) = (&there.platform, &there.second);
+    greeter::odoo_with_pip();
+    second.has_image(WITH_PIP);
+
+    let live = Instance::up(Kind::ODOO_19);
+    install(&live);
+    let web = live.web();
+    let attachment = |index: u64| {
+        let values = json!({ "name": format!("big-{index}.bin"), "datas": base64(&noise(index, BIG)) });
+        web.create("ir.attachment", values)
+    };
+    let attachments: Vec<i64> = (0..MANY).map(attachment).collect();
+    web.create("res.partner", json!({ "name": "Seen on the other server" }));
+    let production = platform.adopt(&live.odoo(), "production");
+    let backup = platform.back_up(&production);
+    let size = platform.get(&format!("/backups/{backup}"))["size_bytes"].as_u64().unwrap();
+    drop(live);
+    let before = there.left();
+
+    // What stands in the way is told, and leaves nothing.
+    let (restore, _) = there.begins(&backup, |new| new["odoo_image"] = json!("undoo.example/no-such-odoo:1"));
+    there.fails(&restore, "infrastructure", "no-such-odoo", &before);
+    let taken = second.engine.docker(&[
+        "run",
+        "-d",
+        "--rm",
+        "-p",
+        &format!("{PORT}:80"),
+        "--entrypoint",
+        "sleep",
+        WITH_PIP,
+        "600",
+    ]);
+    let with_it = there.left();
+    let (restore, _) = there.begins(&backup, |_| {});
+    there.fails(&restore, "release", "port", &with_it);
+    second.engine.docker(&["rm", "-f", &taken]);
+
+    let counted = second.counted();
+    let (restore, id) = there.begins(&backup, |_| {});
+    let done = platform.ended(&format!("/restore/{restore}"), &ENDED);
+    assert_eq!(done["status"], "completed", "{done}");
+    let counted = second.counted() - counted;
+    println!("{counted} bytes passed the platform while {size} were restored on another server");
+    assert!(size > 25 << 20 && counted < size / 20, "{counted} of {size}");
+
+    let url = format!("http://{}:{PORT}", second.address());
+    let web = Web::login(&url, &id, "admin", "admin").unwrap();
+    assert_eq!(greeting(&web), WORDS);
+    assert_eq!(web.count("res.partner", json!([["name", "=", "Seen on the other server"]])), 1);
+    for (index, id) in attachments.iter().enumerate() {
+        assert_eq!(sha1(&web.attachment(*id)), sha1(&noise(index as u64, BIG)), "attachment {id}");
+    }
+
+    let task = platform.post(&format!("/environments/{id}/destroy"), json!({ "confirm": "Recovered" }));
+    let ended = platform.ended(&format!("/tasks/{}", task["id"].as_str().unwrap()), &ENDED);
+    assert_eq!((&ended["status"], there.left()), (&json!("completed"), before), "{ended}");
+}
+
+#[test]
+fn a_server_whose_way_is_cut_while_it_is_restored_to_is_tidied_up_and_takes_the_next_restore() {
+    let mut there = There::up();
+    let wrong = There::add(&there.platform, &there.second, there.second.host_key(), Some("wrong"));
+    assert_eq!(wrong.1["code"], "wrong_login", "{}", wrong.1);
+    let other = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let changed = There::add(&there.platform, &there.second, other, None);
+    assert_eq!(changed.1["code"], "host_key_changed", "{}", changed.1);
+
+    let live = Instance::up(Kind::ODOO_19);
+    let production = there.platform.adopt(&live.odoo(), "production");
+    let backup = there.platform.back_up(&production);
+    let before = there.left();
+    let plain = |new: &mut Value| new["odoo_image"] = json!("odoo:19.0");
+
+    let events = there.platform.events();
+    let (restore, _) = there.begins(&backup, plain);
+    wait_for("the data phase", Duration::from_secs(120), || {
+        events
+            .of_restore(&restore)
+            .iter()
+            .any(|(_, data)| data.to_string().contains("\"data\""))
+            .then_some(())
+    });
+    there.second.cut();
+    let ended = there.platform.ended(&format!("/restore/{restore}"), &ENDED);
+    assert_eq!((&ended["status"], &ended["error_step"]), (&json!("failed"), &json!("stage")), "{ended}");
+    assert_eq!(there.left(), before);
+
+    let (restore, id) = there.begins(&backup, plain);
+    assert_eq!(there.platform.ended(&format!("/restore/{restore}"), &ENDED)["status"], "completed");
+    let url = format!("http://{}:{PORT}", there.second.address());
+    Web::login(&url, &id, "admin", "admin").unwrap();
+}
