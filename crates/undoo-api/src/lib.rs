@@ -17,6 +17,7 @@ pub mod identity;
 pub mod list;
 pub mod organisations;
 pub mod problem;
+pub mod recovery;
 pub mod restores;
 pub mod schema;
 pub mod secret;

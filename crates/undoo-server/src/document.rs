@@ -26,7 +26,7 @@ pub const PUBLIC: &str = "public";
 pub const SIGNED_IN: &str = "signed_in";
 
 /// Sections of the reference, in its order.
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("auth", "Signing in and out, and who one is."),
     ("tokens", "Bearer tokens for programs."),
     ("organizations", "Organisations, their projects, and the people in them."),
@@ -38,6 +38,7 @@ const TAGS: [(&str, &str); 10] = [
     ("storages", "Where backups go."),
     ("backups", "Making, listing, downloading and deleting backups."),
     ("restores", "Restoring, following, cancelling and undoing."),
+    ("recovery", "Bringing environments back after servers were lost."),
     ("tasks", "The work in the queue, and the audit log."),
     ("events", "What happens, as it happens."),
 ];

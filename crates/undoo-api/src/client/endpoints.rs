@@ -5,8 +5,8 @@ use reqwest::header::SET_COOKIE;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use undoo_core::{
-    BackupId, EnvironmentId, Kind, OrganisationId, Problem, ProjectId, RestoreId, Result, ServerId,
-    StorageId, TaskId, TokenId, UserId,
+    BackupId, EnvironmentId, Kind, OrganisationId, Problem, ProjectId, RecoveryPlanId, RestoreId, Result,
+    ServerId, StorageId, TaskId, TokenId, UserId,
     platform::{OrgRole, ProjectRole},
 };
 
@@ -29,6 +29,7 @@ use crate::{
         NameRequest, OrganizationMember, OrganizationResponse, OrganizationRoleRequest, ProjectMember,
         ProjectResponse, ProjectRoleRequest,
     },
+    recovery::{RecoveryPlanRequest, RecoveryPlanResponse},
     restores::{
         HeldResponse, RestorePlanResponse, RestorePointResponse, RestoreQuery, RestoreRequestV2,
         RestoreResponseV2, UndoPlanResponse,
@@ -222,6 +223,26 @@ impl Client {
     /// An organisation's servers.
     pub fn servers(&self, organisation: OrganisationId) -> List<ServerResponse> {
         self.list(&["servers"], &json!({ "organization_id": organisation }))
+    }
+
+    /// Recovery plans of an organisation, newest first.
+    pub fn recovery_plans(&self, organisation: OrganisationId) -> List<RecoveryPlanResponse> {
+        self.list(&["recovery-plans"], &json!({ "organization_id": organisation }))
+    }
+
+    /// Says what would come back where after a loss.
+    pub async fn recovery_plan_create(&self, request: &RecoveryPlanRequest) -> Result<RecoveryPlanResponse> {
+        self.post(&["recovery-plans"]).json(request)?.answer().await
+    }
+
+    /// A recovery plan, and how far it is.
+    pub async fn recovery_plan(&self, id: RecoveryPlanId) -> Result<RecoveryPlanResponse> {
+        self.get(&["recovery-plans", &id.to_string()]).answer().await
+    }
+
+    /// Carries a recovery plan out.
+    pub async fn recovery_plan_start(&self, id: RecoveryPlanId) -> Result<RecoveryPlanResponse> {
+        self.post(&["recovery-plans", &id.to_string(), "start"]).patiently().answer().await
     }
 
     /// A server.

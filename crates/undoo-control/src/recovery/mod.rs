@@ -68,7 +68,7 @@ impl Control {
     /// # Errors
     /// As [`Control::allow`], for `org.servers.manage`; `not_found` (`Missing`) for what is not the organisation's;
     /// `nothing_lost`, `lost_at_invalid` (`Invalid`).
-    pub async fn recovery_plan(&self, caller: &Caller, wish: RecoveryWish) -> Result<RecoveryPlan> {
+    pub async fn recovery_plan(&self, caller: &Caller, wish: RecoveryWish) -> Result<RecoveryState> {
         let organisation = wish.organisation_id;
         let named = Named("organisation", organisation);
         self.allow(caller, Permission::OrgServersManage, Scope::Organisation(organisation), &named)?;
@@ -125,7 +125,7 @@ impl Control {
         let data = json!({ "lost_servers": plan.lost_servers, "environments": plan.entries.len() });
         self.note(&tx, Some(caller), organisation, "recovery.planned", plan.id, data).await?;
         tx.commit().await?;
-        Ok(plan)
+        self.recovery_state(plan).await
     }
 
     async fn around(&self, organisation: OrganisationId) -> Result<Around> {
@@ -148,7 +148,8 @@ impl Control {
                 let message = format!("{at} is yet to come");
                 Err(invalid("lost_at_invalid", message, "Say when the servers were lost."))
             }
-            Some(at) => Ok(at),
+            // As databases keep it.
+            Some(at) => Ok(Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)),
             None => Ok(servers.iter().filter_map(|server| server.unreachable_since).min().unwrap_or(now)),
         }
     }

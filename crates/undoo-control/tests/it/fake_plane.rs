@@ -262,6 +262,7 @@ impl Plane for FakePlane {
         let id = deployment.names.environment();
         assert_eq!(self.deployed(id), Some(DeployStep::Infrastructure), "restore {}", job.id);
         self.within(trip).await;
+        self.leave(trip).await;
         Ok(())
     }
 

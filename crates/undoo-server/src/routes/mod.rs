@@ -5,6 +5,7 @@ mod backups;
 mod downloads;
 mod environments;
 mod organizations;
+mod recovery;
 mod restores;
 mod servers;
 mod storages;
@@ -29,6 +30,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(backups::routes())
         .merge(downloads::routes())
         .merge(restores::routes())
+        .merge(recovery::routes())
         .merge(tasks::routes())
         .routes(routes!(events::stream::events_stream))
 }

@@ -229,6 +229,7 @@ fn value(name: &str, place: &Place) -> String {
         "storage_id" => place.storage.id.to_string(),
         "backup_id" => place.backup.id.to_string(),
         "restore_id" => place.restore.id.to_string(),
+        "recovery_plan_id" => place.recovery.to_string(),
         "task_id" => place.task.id.to_string(),
         "user_id" => place.member.id.to_string(),
         "token_id" => undoo_core::TokenId::generate().to_string(),
@@ -274,6 +275,8 @@ fn body(operation: &str, place: &Place) -> Value {
         "storage_test" => json!({ "provider": "minio", "bucket": "b", "access_key": "k", "secret_key": "s",
             "endpoint": "http://127.0.0.1:1", "attempts": 1 }),
         "backup_create" | "backup_create_alias" => json!({ "description": "before the upgrade" }),
+        "recovery_plan_create" => json!({ "organization_id": place.organisation.id,
+            "lost_server_ids": [place.server.id] }),
         "restore_start" | "restore_start_v2" => json!({ "backup_id": place.backup.id }),
         other => panic!("what does {other} take? say it here"),
     }

@@ -1,13 +1,13 @@
 //! An organisation with a project, and one of everything in it.
 
 use serde_json::json;
-use undoo_control::{NewStorage, RestoreWish};
+use undoo_control::{NewStorage, RecoveryWish, RestoreWish};
 use undoo_core::{
-    BackupId, EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId,
+    BackupId, EnvironmentId, OrganisationId, ProjectId, RecoveryPlanId, ServerId, StorageId,
     platform::{
         Backup, BackupStatus, BackupType, Capacity, DeploymentRecord, DeploymentState, Environment,
         EnvironmentStatus, EnvironmentType, OrgRole, Organisation, Project, RestorePoint, Server,
-        ServerStatus, StorageRecord, Task, User,
+        ServerStatus, StorageRecord, Task, User, recovery_plan::Targets,
     },
 };
 use undoo_store::{backups, deployments, environments, people, restore_points, servers};
@@ -27,6 +27,8 @@ pub struct Place {
     pub restore: RestorePoint,
     /// The restore's.
     pub task: Task,
+    /// Of the environment's server.
+    pub recovery: RecoveryPlanId,
     /// A member of organisation and project.
     pub member: User,
 }
@@ -72,10 +74,11 @@ impl Platform {
         backup.storage_id = Some(storage.id);
         backups::insert(&self.store, &backup).await.unwrap();
         let (restore, task) = self.waiting_restore(&backup).await;
+        let recovery = self.recovery(&admin, &server).await;
         let member = self.user(false).await;
         let role = Some(OrgRole::Member);
         people::org_role_set(&self.store, organisation.id, member.id, role).await.unwrap();
-        Place { organisation, project, server, storage, environment, backup, restore, task, member }
+        Place { organisation, project, server, storage, environment, backup, restore, task, recovery, member }
     }
 
     pub async fn environment(
@@ -138,6 +141,19 @@ impl Platform {
         (backup.status, backup.storage_id) = (status, Some(at.storage.id));
         backups::insert(&self.store, &backup).await.unwrap();
         backup
+    }
+
+    async fn recovery(&self, admin: &User, lost: &Server) -> RecoveryPlanId {
+        let wish = RecoveryWish {
+            organisation_id: lost.organisation_id,
+            lost_servers: vec![lost.id],
+            environments: Vec::new(),
+            to: Vec::new(),
+            unverified: Vec::new(),
+            lost_at: None,
+            targets: Targets::default(),
+        };
+        self.control.recovery_plan(&self.caller(admin).await, wish).await.unwrap().plan.id
     }
 
     /// A restore that was asked for, with a report as if it had one.

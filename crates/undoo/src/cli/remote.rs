@@ -1,6 +1,7 @@
 //! The commands that talk to an Undoo server instead of a machine: what `undoo login` signs in to.
 
 mod env;
+mod recover;
 mod restore;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use undoo_core::{
 };
 
 pub use env::{EnvAct, EnvAdopt, EnvCommand, EnvDestroy, EnvFound, EnvShow};
+pub use recover::Recover;
 pub use restore::{
     OneRestore, RestoreCommand, RestoreList, RestoreNew, RestoreRelease, RestoreStart, RestoreUndo,
 };
@@ -31,6 +33,8 @@ pub enum RemoteCommand {
     /// Servers of the platform, which environments are on.
     #[command(subcommand)]
     Server(ServerCommand),
+    /// Bring environments back on other servers after theirs were lost: a plan first, then carried out.
+    Recover(Recover),
     /// Work of the server: what waits, what runs and what came of it.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -262,6 +266,7 @@ impl RemoteCommand {
             Self::Login(_) | Self::Logout => false,
             Self::Env(command) => command.wants_json(),
             Self::Server(command) => command.wants_json(),
+            Self::Recover(recover) => recover.server.json,
             Self::Task(command) => match command {
                 TaskCommand::List(list) => list.server.json,
                 TaskCommand::Show(show) => show.one.server.json,
@@ -310,6 +315,21 @@ mod tests {
             ["list", "list Production --status completed", "show ID", "delete ID -y", "download ID"]
         {
             assert!(parsed(&format!("backup {command} --json")).is_ok(), "{command}");
+        }
+    }
+
+    #[test]
+    fn what_is_recovered_is_named_or_in_a_plan() {
+        let line =
+            "recover Frankfurt --to Berlin --accept-unverified Shop/Test --lost-at 2026-11-22T14:30:00Z -y";
+        let Ok(Command::Remote(RemoteCommand::Recover(recover))) = parsed(line) else { panic!() };
+        assert_eq!((recover.lost.len(), recover.to.len(), recover.accept_unverified.len()), (1, 1, 1));
+        assert!(recover.lost_at.is_some() && recover.yes && !recover.no_watch);
+        for line in ["recover --environment Shop/Live --dry-run --json", "recover --plan ID"] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
+        for line in ["recover", "recover --to Berlin", "recover Frankfurt --plan ID"] {
+            assert!(parsed(line).is_err(), "{line}");
         }
     }
 
