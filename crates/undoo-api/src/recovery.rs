@@ -107,7 +107,7 @@ pub enum RecoveryGap {
     NoBackup,
     /// None of its backups was found whole.
     NoVerifiedBackup,
-    /// Its backups were lost with a server, or lie where no server that may be used reaches them.
+    /// Its backups were lost with a server.
     BackupLost,
     /// No server has what it takes.
     NoRoom,

@@ -5,15 +5,17 @@
 //! parses what strangers wrote, so it gets the rights to own and link files and no others, a root file
 //! system that it cannot write, and never Docker's socket.
 
-use std::{ops::ControlFlow, pin::Pin, time::Duration};
+use std::{io, ops::ControlFlow, pin::Pin, time::Duration};
 
 use bollard::{
     container::{AttachContainerResults, LogOutput},
     errors::Error as EngineError,
-    models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkConnectRequest},
+    exec::StartExecResults,
+    models::{ContainerCreateBody, EndpointSettings, ExecConfig, HostConfig, NetworkConnectRequest},
 };
 use futures_util::{Stream, StreamExt as _};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::io::StreamReader;
 use undoo_core::{Kind, Problem, Result};
 
 pub use crate::scratch::{ContainerEnd, last_lines};
@@ -83,6 +85,14 @@ impl MoverSpec {
     }
 }
 
+/// A program beside a mover, in its container, by its standard streams. It ends with the container.
+pub struct Beside {
+    /// Its standard output.
+    pub output: Pin<Box<dyn AsyncRead + Send>>,
+    /// Its standard input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
 /// A mover that runs and takes one order after another. Its container is removed when this is dropped, if
 /// the runtime lives on; better call [`Mover::close`].
 pub struct Mover {
@@ -113,6 +123,42 @@ impl Mover {
             lines: LineSplitter::default(),
             errors: Tail::new(Tail::USUAL),
         })
+    }
+
+    /// Runs the binary once more in the mover's container, with these arguments.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn beside(&mut self, args: &[&str]) -> Result<Beside> {
+        let doing = || format!("starting a program in the container {}", self.scratch.name);
+        let words = std::iter::once(&binary::PROGRAM).chain(args);
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(words.map(|word| (*word).to_owned()).collect()),
+            ..Default::default()
+        };
+        let engine = self.docker.engine();
+        let exec = engine.create_exec(&self.scratch.id, config).await;
+        let exec = exec.map_err(|error| problem(error, doing))?.id;
+        let started = engine.start_exec(&exec, None).await.map_err(|error| problem(error, doing))?;
+        let StartExecResults::Attached { output, input } = started else {
+            return Err(Problem::new(Kind::Internal, "docker_failed", doing(), "please report this"));
+        };
+        let container = self.scratch.name.clone();
+        let output = output.filter_map(move |chunk| {
+            let piece = match chunk {
+                Ok(LogOutput::StdErr { message }) => {
+                    tracing::debug!(container, said = %String::from_utf8_lossy(&message), "beside a mover");
+                    None
+                }
+                Ok(output) => Some(Ok(output.into_bytes())),
+                Err(error) => Some(Err(io::Error::other(error))),
+            };
+            std::future::ready(piece)
+        });
+        Ok(Beside { output: Box::pin(StreamReader::new(output)), input })
     }
 
     /// Gives it an order (without a line end in it), and hands each line of its standard output to

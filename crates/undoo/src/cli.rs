@@ -85,6 +85,10 @@ pub enum Command {
     /// Carry out one cutover given as JSON on standard input. Started by undoo itself, in a container.
     #[command(hide = true)]
     CutoverAgent,
+    /// Forward connections of a container's loopback over standard input and output. Started by undoo itself, in a
+    /// container.
+    #[command(hide = true)]
+    Relay,
 }
 
 /// `undoo inspect`

@@ -45,6 +45,7 @@ async fn main() -> ExitCode {
     match cli.command {
         Command::Mover => mover::run().await,
         Command::CutoverAgent => agent::run().await,
+        Command::Relay => relay::inside::run().await,
         Command::Platform(command) => end(&Ui::new(false), platform::run(command).await),
         command => {
             let ui = Ui::new(wants_json(&command));
@@ -70,7 +71,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Resume(on) | Command::List(on) | Command::Release(on) => on.json,
         // Its report is the one document, also when a step failed.
         Command::Storage(_) | Command::Platform(_) | Command::Completions { .. } => false,
-        Command::Mover | Command::CutoverAgent => true,
+        Command::Mover | Command::CutoverAgent | Command::Relay => true,
     }
 }
 

@@ -1,7 +1,11 @@
-//! A way from inside a mover to storage that listens on this machine's loopback only.
+//! A way from inside a mover to what only this machine has: storage that listens on its loopback, and, for a mover
+//! on another server, a file.
 //!
 //! A MinIO on `127.0.0.1` is nobody's but this machine's. For as long as a mover reads from it, its port
 //! is forwarded from the address by which the environment's network sees this machine, and no other.
+
+mod far;
+pub mod inside;
 
 use std::net::IpAddr;
 
@@ -12,6 +16,17 @@ use tokio::{
 use undoo_core::{Kind, Problem, Result};
 use undoo_storage::Access;
 use url::{Host, Url};
+
+pub use far::Far;
+
+/// What a storage is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A backup is read from it.
+    Read,
+    /// A backup is written to it.
+    Write,
+}
 
 /// A forwarded port; it closes when this is dropped.
 pub struct Relay {
@@ -60,13 +75,15 @@ impl Relay {
     }
 }
 
-/// Refuses a place that only this machine can open, for a mover on another one.
+/// Refuses a place that only this machine can open, for a mover on another one. A backup that is one file is
+/// brought to it ([`Far`]).
 ///
 /// # Errors
-/// `backup_not_on_server` for a file or folder of this machine, `storage_not_on_server` for what listens on its
-/// loopback only.
-pub fn refuse_from(server: &str, access: &Access) -> Result<()> {
-    if access.on_this_server().is_none() {
+/// `backup_not_on_server` for a folder of this machine, `storage_not_on_server` for what listens on its loopback
+/// only.
+pub fn refuse_from(server: &str, access: &Access, used: Use) -> Result<()> {
+    let is_brought = matches!(access, Access::Local { path } if used == Use::Read && !path.is_dir());
+    if is_brought || access.on_this_server().is_none() {
         return Ok(());
     }
     let shown = server.rsplit('@').next().unwrap_or(server);
@@ -75,7 +92,7 @@ pub fn refuse_from(server: &str, access: &Access) -> Result<()> {
     let (code, message) = match access {
         Access::Local { .. } => (
             "backup_not_on_server",
-            format!("{access} is of this machine, and the target is on another ({shown})"),
+            format!("{access} is a folder of this machine, and the target is on another ({shown})"),
         ),
         _ => (
             "storage_not_on_server",
@@ -124,14 +141,22 @@ mod tests {
 
     #[test]
     fn what_only_this_machine_opens_is_refused_for_a_target_on_another() {
-        let code = |address: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("b.zip");
+        std::fs::write(&file, "").unwrap();
+        let code = |address: &str, used| {
             let location = Location::parse(address).expect(address);
             let access = location.with_variables(|_| Some("x".into())).expect(address);
-            refuse_from("ssh://u@10.0.0.7", &access).err().map(|problem| problem.code)
+            refuse_from("ssh://u@10.0.0.7", &access, used).err().map(|problem| problem.code)
         };
-        assert_eq!(code("/srv/backups/b.zip"), Some("backup_not_on_server"));
-        assert_eq!(code("http://127.0.0.1:8080/b.zip"), Some("storage_not_on_server"));
-        assert_eq!(code("sftp://u@localhost/b"), Some("storage_not_on_server"));
-        assert_eq!(code("s3://bucket/b.zip"), None);
+        let (file, folder) = (file.display().to_string(), folder.path().display().to_string());
+        assert_eq!(code(&file, Use::Read), None);
+        assert_eq!(code(&folder, Use::Read), Some("backup_not_on_server"));
+        assert_eq!(code(&folder, Use::Write), Some("backup_not_on_server"));
+        for used in [Use::Read, Use::Write] {
+            assert_eq!(code("http://127.0.0.1:8080/b.zip", used), Some("storage_not_on_server"));
+            assert_eq!(code("sftp://u@localhost/b", used), Some("storage_not_on_server"));
+            assert_eq!(code("s3://bucket/b.zip", used), None);
+        }
     }
 }

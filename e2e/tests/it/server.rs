@@ -15,6 +15,7 @@ use crate::support::{
     sha1,
     undoo::Run,
     web::RUNTIME,
+    weed,
 };
 
 /// How big the attachments are that make a backup bigger, and how many.
@@ -114,6 +115,45 @@ fn an_odoo_on_another_server_is_restored_and_undone_while_its_bytes_pass_by_whoe
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
 }
 
+#[test]
+fn a_backup_of_this_machine_is_brought_to_an_odoo_on_another_server() {
+    let there = Elsewhere::up();
+    let web = there.live.web();
+    let content = noise(1, BIG);
+    let values = json!({ "name": "big.bin", "datas": base64(&content) });
+    let attachment = web.create("ir.attachment", values);
+    let (address, size) = there.backup();
+    web.call("ir.attachment", "unlink", json!([[attachment]]), json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("with a space.zip");
+    let bytes = RUNTIME.block_on(async {
+        let url = weed::http(address.strip_prefix("s3://backups/").unwrap());
+        reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .unwrap()
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap()
+    });
+    assert_eq!(bytes.len() as u64, size);
+    std::fs::write(&file, bytes).unwrap();
+
+    let target = there.live.target();
+    let plan = there.run(&["restore", file.to_str().unwrap(), "--into", &target, "--dry-run", "--json"]);
+    plan.ends(0);
+    let before = there.second.counted();
+    there.run(&["restore", file.to_str().unwrap(), "--into", &target, "--yes", "--json"]).ends(0);
+    assert!(there.second.counted() - before > size, "it went this way");
+    assert_eq!(sha1(&there.live.web().attachment(attachment)), sha1(&content));
+    there.run(&["undo", &target, "--yes"]).ends(0);
+    assert_eq!(there.live.leftovers(), [""; 0]);
+}
+
 /// Why a server was refused, in the words for scripts; what it has is as it was.
 #[test]
 fn a_server_that_does_not_let_in_or_has_no_docker_to_give_is_told_apart_and_left_as_it_is() {
@@ -148,8 +188,8 @@ fn a_server_that_does_not_let_in_or_has_no_docker_to_give_is_told_apart_and_left
     assert_eq!(denied["code"], "docker_denied");
     assert!(denied.to_string().contains(STRANGER), "{denied}");
 
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let words = ["restore", file.path().to_str().unwrap(), "--into", "docker:nothing", "--yes", "--json"];
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["restore", folder.path().to_str().unwrap(), "--into", "docker:nothing", "--yes", "--json"];
     let words = [&words[..], &["--server", &url, "--host-key", &pinned]].concat();
     let local = undoo.run_with(&words, &pairs(&key)).ends(3).json();
     assert_eq!(local["code"], "backup_not_on_server");

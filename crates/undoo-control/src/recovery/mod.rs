@@ -58,8 +58,8 @@ struct Around {
     environments: Vec<Environment>,
     /// Storages that are a folder of a worker's machine.
     local: BTreeSet<StorageId>,
-    /// Whether what lies there reaches every server that may be used.
-    local_reaches: bool,
+    /// Whether what lies there is lost, too.
+    local_lost: bool,
 }
 
 impl Control {
@@ -86,8 +86,7 @@ impl Control {
             return Err(invalid("nothing_lost", message, "Name servers or environments that were lost."));
         }
         let to: Vec<Server> = usable(&wish, &around.servers, &lost)?.into_iter().cloned().collect();
-        let is_here = |server: &Server| server.ip_address.is_none();
-        around.local_reaches = to.iter().all(is_here) && !of_lost.iter().any(|server| is_here(server));
+        around.local_lost = of_lost.iter().any(|server| server.ip_address.is_none());
         let room = self.fits_of(&self.store, organisation, to, &Need::of(None)).await?;
         let room: Vec<(ServerId, Resources)> = room
             .into_iter()
@@ -137,7 +136,7 @@ impl Control {
             servers: all(|page| servers::list(&self.store, organisation, page)).await?,
             environments: all(|page| environments::list(&self.store, of_organisation, None, page)).await?,
             local: local.collect(),
-            local_reaches: false,
+            local_lost: false,
         })
     }
 
@@ -194,7 +193,7 @@ impl Control {
         let backups = self.newest_backups(of.id).await?;
         let lost_too = |backup: &&Backup| {
             let is_local = backup.storage_id.is_none_or(|id| around.local.contains(&id));
-            is_local && !around.local_reaches
+            is_local && around.local_lost
         };
         let candidate = |backup: &Backup| recovery::Candidate {
             backup: backup.id,

@@ -24,7 +24,7 @@ on_both!(
     a_plan_puts_production_first_and_names_what_does_not_come_back,
     what_is_recovered_takes_the_place_of_what_was_lost,
     what_failed_and_what_could_not_begin_is_begun_again,
-    backups_that_no_server_reaches_are_told_apart,
+    a_backup_that_was_lost_too_is_told_from_one_that_is_elsewhere,
     a_plan_has_to_make_sense_and_is_for_who_has_the_servers,
 );
 
@@ -49,7 +49,7 @@ async fn second(world: &World) -> ServerId {
     world.control.server_add(&world.admin, new).await.unwrap().id
 }
 
-/// A storage that every server reaches.
+/// A storage on no server of ours.
 async fn shared(world: &World) -> StorageId {
     let config = serde_json::json!({ "provider": "minio", "bucket": "b", "access_key": "k", "secret_key": "s",
                                      "endpoint": "http://127.0.0.1:1" });
@@ -248,13 +248,13 @@ async fn what_failed_and_what_could_not_begin_is_begun_again(world: World) {
     assert_ne!(done.plan.entries[0].restore, failed.plan.entries[0].restore);
 }
 
-async fn backups_that_no_server_reaches_are_told_apart(world: World) {
+async fn a_backup_that_was_lost_too_is_told_from_one_that_is_elsewhere(world: World) {
     let local = world.control.storage_list(&world.admin, world.organisation, FIRST).await.unwrap().items;
     let second = second(&world).await;
     backup(&world, &world.production, local[0].id, true, 1).await;
     let state = world.control.recovery_plan(&world.admin, wish(&world)).await.unwrap();
     assert_eq!(state.plan.entries[0].recovery.outcome, Err(Gap::BackupLost));
-    // An older one that is reached goes before a newer one that is not.
+    // An older one elsewhere goes before a newer one that is gone.
     let reached = backup(&world, &world.production, shared(&world).await, true, 30).await;
     let state = world.control.recovery_plan(&world.admin, wish(&world)).await.unwrap();
     assert_eq!(state.plan.entries[0].recovery.outcome.as_ref().unwrap().backup, reached);

@@ -74,7 +74,7 @@ pub enum Gap {
         /// The newest.
         newest: BackupId,
     },
-    /// Its backups were lost with a server, or lie where no server that may be used reaches them.
+    /// Its backups were lost with a server.
     BackupLost,
     /// No server has what it takes.
     NoRoom,

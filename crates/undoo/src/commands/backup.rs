@@ -84,7 +84,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
 fn storage(address: &str, server: Option<&str>) -> Result<Access> {
     let access = Location::parse(address)?.with_environment()?;
     if let Some(server) = server {
-        relay::refuse_from(server, &access)?;
+        relay::refuse_from(server, &access, relay::Use::Write)?;
     }
     let Access::Local { path } = access else { return Ok(access) };
     fs::create_dir_all(&path).map_err(|error| not_made(&path, error))?;

@@ -54,7 +54,7 @@ pub async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Remote(command) => remote::run(command, ui).await,
         Command::Completions { shell } => completions(shell),
         // Dispatched before: they have no person to talk to, or a log of their own.
-        Command::Mover | Command::CutoverAgent | Command::Platform(_) => Ok(()),
+        Command::Mover | Command::CutoverAgent | Command::Relay | Command::Platform(_) => Ok(()),
     }
 }
 

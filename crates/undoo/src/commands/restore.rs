@@ -35,7 +35,7 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     let backup = super::backup(arguments.backup(), &arguments.keys)?;
     // Before the program is sent to that server.
     if let Some(server) = &arguments.place.ssh.server {
-        relay::refuse_from(server, backup.storage.access())?;
+        relay::refuse_from(server, backup.storage.access(), relay::Use::Read)?;
     }
     let caller = Caller::at(ui);
     let mut place = Place::find(arguments.into.as_deref(), &arguments.place, caller).await?;

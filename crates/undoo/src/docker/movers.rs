@@ -23,7 +23,7 @@ use super::{DockerPlace, written};
 use crate::{
     caller::Caller,
     interrupt::cancelled,
-    relay::{self, Relay},
+    relay::{self, Far, Relay, Use},
 };
 
 /// Where a backup of this machine stands inside a mover.
@@ -46,6 +46,8 @@ pub(super) struct Open {
     local: Option<Local>,
     /// The way to loopback storage; the mover may read from it until it ends.
     relay: Option<Relay>,
+    /// The file of this machine that it reads from another server.
+    far: Option<Far>,
 }
 
 impl DockerPlace {
@@ -67,8 +69,9 @@ impl DockerPlace {
         stop: impl Future<Output = ()>,
     ) -> Result<Value, Failure> {
         let task = task_of(&order);
+        let used = if matches!(order, Order::Backup { .. }) { Use::Write } else { Use::Read };
         if let (Some(server), Some(storage)) = (self.docker.server(), storage_of(&mut order)) {
-            relay::refuse_from(server, storage)?;
+            relay::refuse_from(server, storage, used)?;
         }
         if let (Order::Stage { work, .. }, Some(database)) = (&mut order, &self.odoo.database_container)
             && let Some(most) = most_maintenance(database.memory_limit, work.options.jobs)
@@ -78,6 +81,7 @@ impl DockerPlace {
         // Taken out while it works: if this is dropped, so is the mover, and with it what it did.
         let mut kept = self.open.lock().await;
         let local = local_storage(&mut order)?;
+        let (local, brought) = if self.docker.server().is_some() { (None, local) } else { (local, None) };
         let fits = |open: &Open| {
             task.as_ref().is_none_or(|task| *task == open.task) && (local.is_none() || open.local == local)
         };
@@ -94,6 +98,14 @@ impl DockerPlace {
             && let Some(relay) = Relay::for_access(storage, self.gateway()).await?
         {
             open.relay = Some(relay);
+        }
+        if let (Some(Local { path, .. }), Some(storage)) = (brought, storage_of(&mut order)) {
+            let far = match open.far.take().filter(|far| far.is(&path)) {
+                Some(far) => far,
+                None => Far::open(&mut open.mover, &path).await?,
+            };
+            *storage = far.access();
+            open.far = Some(far);
         }
         let (outcome, mover) = give(open.mover, &order, audience, stop).await;
         if let Some(mover) = mover {
@@ -145,7 +157,7 @@ impl DockerPlace {
         }
         spec.binds.extend(database_disks(&self.odoo));
         let mover = Mover::start(&self.docker, &spec, &self.binary).await?;
-        Ok(Open { mover, task: task.to_owned(), local, relay: None })
+        Ok(Open { mover, task: task.to_owned(), local, relay: None, far: None })
     }
 
     /// Runs a mover for one order; `stop` cancels it.

@@ -125,7 +125,8 @@ impl Platform {
         let organization = text(&self.get("/organizations")[0]["id"]);
         let project = text(&self.get(&format!("/organizations/{organization}/projects"))[0]["id"]);
         let servers = self.get(&format!("/servers?organization_id={organization}"));
-        let server = text(&servers[0]["id"]);
+        let here = servers.as_array().unwrap().iter().find(|server| server["ip_address"].is_null());
+        let server = text(&here.unwrap()["id"]);
         let found = self.get(&format!("/servers/{server}/containers"));
         let found = found.as_array().unwrap().iter().find(|odoo| odoo["container"] == container);
         let found = found.unwrap_or_else(|| panic!("{container} was not found"));

@@ -119,6 +119,26 @@ impl Second {
         }
     }
 
+    /// A way from this machine to the Odoo of a container there that has no port of its own.
+    pub(crate) fn door(&self, container: &str, network: &str) -> String {
+        let port = 18_070;
+        let program = format!(
+            "import socket, threading\n\
+             def pump(a, b):\n  try:\n    while d := a.recv(65536): b.sendall(d)\n  finally: b.shutdown(1)\n\
+             s = socket.create_server(('', {port}))\n\
+             while True:\n  a, _ = s.accept(); b = socket.create_connection(('{container}', 8069))\n  \
+             for x, y in ((a, b), (b, a)): threading.Thread(target=pump, args=(x, y)).start()\n"
+        );
+        let publish = format!("{port}:{port}");
+        let words = ["run", "-d", "--rm", "--network", network, "-p", &publish, "--entrypoint", "python3"];
+        self.engine.docker(&[&words[..], &["odoo:19.0", "-c", &program]].concat());
+        let url = format!("http://{}:{port}", self.address());
+        wait_for("the door", Duration::from_secs(10), || {
+            std::net::TcpStream::connect((self.address(), port)).ok().map(drop)
+        });
+        url
+    }
+
     /// The address of that storage.
     pub(crate) fn endpoint(&self, storage: &Link) -> String {
         format!("http://{}:{}", self.facts["host"], storage.port)
