@@ -141,9 +141,9 @@ mod tests {
 
     #[test]
     fn what_only_this_machine_opens_is_refused_for_a_target_on_another() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("b.zip");
-        std::fs::write(&file, "").unwrap();
+        std::fs::write(&file, "").expect("a file");
         let code = |address: &str, used| {
             let location = Location::parse(address).expect(address);
             let access = location.with_variables(|_| Some("x".into())).expect(address);
