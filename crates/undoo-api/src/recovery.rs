@@ -18,19 +18,19 @@ pub struct RecoveryPlanRequest {
     /// Whose environments they are.
     pub organization_id: OrganisationId,
     /// Servers that were lost. Every environment on them is in the plan.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::list::<_, _, 1000>")]
     #[schema(max_items = 1000)]
     pub lost_server_ids: Vec<ServerId>,
     /// Environments that are in the plan besides.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::list::<_, _, 1000>")]
     #[schema(max_items = 1000)]
     pub environment_ids: Vec<EnvironmentId>,
     /// Servers that may be used. Without it: all that answer and are not draining.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::list::<_, _, 1000>")]
     #[schema(max_items = 1000)]
     pub to_server_ids: Vec<ServerId>,
     /// Environments that come back from their newest backup, although nobody has read it back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::list::<_, _, 1000>")]
     #[schema(max_items = 1000)]
     pub unverified_environment_ids: Vec<EnvironmentId>,
     /// When it happened. Without it: when a lost server stopped to answer, else now.

@@ -74,9 +74,9 @@ impl Control {
         self.allow(caller, Permission::OrgServersManage, Scope::Organisation(organisation), &named)?;
         let mut around = self.around(organisation).await?;
         let of_lost: Vec<&Server> = find(&around.servers, &wish.lost_servers, "server", |one| one.id)?;
-        let mut findings = answering(&of_lost);
         let lost_at = self.lost_at(&wish, &of_lost)?;
         let (lost, back) = self.lost(&wish, &around).await?;
+        let mut findings = answering(&around.servers, &wish, &lost);
         if !back.is_empty() {
             let message = format!("recovered already, and left out: {}", back.join(", "));
             findings.push(Finding::info("recovered_already", message, "Their successors are there."));
@@ -398,8 +398,11 @@ fn find<'a, T, I: Copy + PartialEq + std::fmt::Display>(
 }
 
 /// Two systems that both take themselves for one are worse than none.
-fn answering(lost: &[&Server]) -> Vec<Finding> {
-    let answering = lost.iter().filter(|server| server.status == ServerStatus::Online);
+fn answering(servers: &[Server], wish: &RecoveryWish, lost: &[Environment]) -> Vec<Finding> {
+    let is_left = |server: &&Server| {
+        wish.lost_servers.contains(&server.id) || lost.iter().any(|one| one.server_id == Some(server.id))
+    };
+    let answering = servers.iter().filter(is_left).filter(|server| server.status == ServerStatus::Online);
     answering
         .map(|server| {
             Finding::warning(

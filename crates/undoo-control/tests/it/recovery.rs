@@ -288,6 +288,7 @@ async fn a_plan_has_to_make_sense_and_is_for_who_has_the_servers(world: World) {
     };
     let state = control.recovery_plan(&world.admin, chosen).await.unwrap();
     assert_eq!((state.entries.len(), state.entries[0].target), (1, target));
+    assert_eq!(state.plan.findings[0].code, "server_answers", "its Odoo may run there still");
     let member = world.somebody("member@example.com", Some(ProjectRole::Admin)).await;
     let denied = control.recovery_start(&member, state.plan.id).await.unwrap_err();
     assert_eq!(denied.code, "missing_permission");

@@ -57,6 +57,7 @@ async fn things(platform: &Platform, at: &Place, owner: &User) -> Ids {
     ids.add("organization_id", at.organisation.id);
     ids.add("project_id", at.project.id);
     ids.add("server_id", at.server.id);
+    ids.add("recovery_plan_id", at.recovery);
     ids.add("container", "acme_odoo");
     let caller = platform.caller(owner).await;
     for _ in 0..SPARE {
