@@ -112,10 +112,14 @@ impl Second {
         let id = ["image", "inspect", "-f", "{{.Id}}", image];
         let here = docker(&id);
         if self.engine.docker_maybe(&id) != Some(here) {
-            let saved = Command::new("docker").args(["save", image]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut save =
+                Command::new("docker").args(["save", image]).stdout(Stdio::piped()).spawn().unwrap();
             let mut load = self.engine.command("docker");
-            load.args(["load", "-q"]).stdin(saved.stdout.unwrap()).stdout(Stdio::null());
-            assert!(load.status().unwrap().success(), "{image} was not copied");
+            load.args(["load", "-q"]).stdin(save.stdout.take().unwrap()).stdout(Stdio::null());
+            let loaded = load.status().unwrap();
+            // With it goes our end of the pipe: whoever writes to nobody ends.
+            drop(load);
+            assert!(save.wait().unwrap().success() && loaded.success(), "{image} was not copied");
         }
     }
 
