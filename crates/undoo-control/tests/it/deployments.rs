@@ -1,20 +1,17 @@
 //! Environments that restores make: whole, or not there at all.
 
-use undoo_control::{
-    DeployAction, NewEnvironment, NewServer, Reconcilers, RestoreWish,
-    plane::{DeployStep, ServerAccess, SshAccess},
-};
+use undoo_control::{DeployAction, NewEnvironment, Reconcilers, RestoreWish, plane::DeployStep};
 use undoo_core::{
     ServerId,
     platform::{
-        Backup, Capacity, EnvironmentStatus, EnvironmentType, ProjectRole, RestoreMode, RestorePoint,
-        RestoreStatus, TaskStatus,
+        Backup, EnvironmentStatus, EnvironmentType, ProjectRole, RestoreMode, RestorePoint, RestoreStatus,
+        TaskStatus,
     },
 };
 use undoo_store::{deployments, environments};
 
 use crate::{
-    fake_plane::{HOST_KEY, PASSWORD, SOON, Trip},
+    fake_plane::{SOON, Trip},
     world::{FIRST, World, on_both},
 };
 
@@ -29,27 +26,6 @@ on_both!(
     an_environment_that_was_made_is_stopped_started_deployed_and_destroyed,
     what_was_adopted_is_not_touched,
 );
-
-/// A server besides the one that the environments are on.
-async fn second(world: &World) -> ServerId {
-    let ssh = SshAccess {
-        host: "10.0.0.2".into(),
-        port: None,
-        user: "root".into(),
-        password: Some(PASSWORD.to_owned().into()),
-        private_key: None,
-        passphrase: None,
-        host_key: Some(HOST_KEY.into()),
-    };
-    let new = NewServer {
-        organisation_id: world.organisation,
-        name: "second".into(),
-        access: ServerAccess::Ssh(ssh),
-        limit: Capacity::default(),
-        task_limit: Some(8),
-    };
-    world.control.server_add(&world.admin, new).await.unwrap().id
-}
 
 fn new(name: &str) -> NewEnvironment {
     NewEnvironment {
@@ -85,7 +61,7 @@ async fn nothing_is_left(world: &World, point: &RestorePoint, what: &str) {
 
 async fn a_restore_makes_its_environment_and_lets_people_in_last(world: World) {
     let backup = world.backed_up().await;
-    let server_id = Some(second(&world).await);
+    let server_id = Some(world.second_server().await);
     let wish = RestoreWish {
         mode: Some(RestoreMode::CrossServer),
         new_environment: Some(NewEnvironment { server_id, ..new("copy") }),
@@ -235,7 +211,7 @@ async fn a_wish_for_a_new_environment_has_to_make_sense(world: World) {
 
 async fn a_server_without_room_is_refused_unless_that_is_accepted(world: World) {
     let backup = world.backed_up().await;
-    let server = second(&world).await;
+    let server = world.second_server().await;
     let change = undoo_control::ServerChange { cpu_cores_limit: Some(Some(1)), ..Default::default() };
     world.control.server_update(&world.admin, server, change).await.unwrap();
     let wish = |accept: &[&str]| RestoreWish {

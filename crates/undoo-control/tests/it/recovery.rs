@@ -1,14 +1,11 @@
 //! Recovery after a loss: planned by what is known, carried out as restores, measured at the end.
 
 use jiff::{SignedDuration, Timestamp};
-use undoo_control::{
-    NewServer, NewStorage, RecoveryState, RecoveryStatus, RecoveryWish, ServerChange,
-    plane::{ServerAccess, SshAccess},
-};
+use undoo_control::{NewStorage, RecoveryState, RecoveryStatus, RecoveryWish, ServerChange};
 use undoo_core::{
     BackupId, EnvironmentId, ServerId, StorageId,
     platform::{
-        Backup, BackupStatus, BackupType, Capacity, Environment, EnvironmentType, ProjectRole, RestoreStatus,
+        Backup, BackupStatus, BackupType, Environment, EnvironmentType, ProjectRole, RestoreStatus,
         recovery::Gap,
         recovery_plan::{Target, Targets},
     },
@@ -16,7 +13,7 @@ use undoo_core::{
 use undoo_store::{backups, environments};
 
 use crate::{
-    fake_plane::{HOST_KEY, PASSWORD, SOON, Trip},
+    fake_plane::{SOON, Trip},
     world::{FIRST, World, on_both},
 };
 
@@ -27,27 +24,6 @@ on_both!(
     a_backup_that_was_lost_too_is_told_from_one_that_is_elsewhere,
     a_plan_has_to_make_sense_and_is_for_who_has_the_servers,
 );
-
-/// A server besides the one that is lost.
-async fn second(world: &World) -> ServerId {
-    let ssh = SshAccess {
-        host: "10.0.0.2".into(),
-        port: None,
-        user: "root".into(),
-        password: Some(PASSWORD.to_owned().into()),
-        private_key: None,
-        passphrase: None,
-        host_key: Some(HOST_KEY.into()),
-    };
-    let new = NewServer {
-        organisation_id: world.organisation,
-        name: "second".into(),
-        access: ServerAccess::Ssh(ssh),
-        limit: Capacity::default(),
-        task_limit: Some(8),
-    };
-    world.control.server_add(&world.admin, new).await.unwrap().id
-}
 
 /// A storage on no server of ours.
 async fn shared(world: &World) -> StorageId {
@@ -138,7 +114,7 @@ async fn environments(world: &World) -> Vec<String> {
 }
 
 async fn a_plan_puts_production_first_and_names_what_does_not_come_back(world: World) {
-    let (second, storage) = (second(&world).await, shared(&world).await);
+    let (second, storage) = (world.second_server().await, shared(&world).await);
     let development = development(&world).await;
     let old = backup(&world, &world.production, storage, true, 5).await;
     backup(&world, &world.production, storage, false, 1).await;
@@ -167,7 +143,7 @@ async fn a_plan_puts_production_first_and_names_what_does_not_come_back(world: W
 }
 
 async fn what_is_recovered_takes_the_place_of_what_was_lost(world: World) {
-    let (second, storage) = (second(&world).await, shared(&world).await);
+    let (second, storage) = (world.second_server().await, shared(&world).await);
     backup(&world, &world.production, storage, true, 5).await;
     backup(&world, &world.staging, storage, true, 48).await;
     let state = world.control.recovery_plan(&world.admin, wish(&world)).await.unwrap();
@@ -212,7 +188,7 @@ async fn what_is_recovered_takes_the_place_of_what_was_lost(world: World) {
 }
 
 async fn what_failed_and_what_could_not_begin_is_begun_again(world: World) {
-    let (second, storage) = (second(&world).await, shared(&world).await);
+    let (second, storage) = (world.second_server().await, shared(&world).await);
     backup(&world, &world.production, storage, true, 1).await;
     backup(&world, &world.staging, storage, true, 1).await;
     let state = world.control.recovery_plan(&world.admin, wish(&world)).await.unwrap();
@@ -250,7 +226,7 @@ async fn what_failed_and_what_could_not_begin_is_begun_again(world: World) {
 
 async fn a_backup_that_was_lost_too_is_told_from_one_that_is_elsewhere(world: World) {
     let local = world.control.storage_list(&world.admin, world.organisation, FIRST).await.unwrap().items;
-    let second = second(&world).await;
+    let second = world.second_server().await;
     backup(&world, &world.production, local[0].id, true, 1).await;
     let state = world.control.recovery_plan(&world.admin, wish(&world)).await.unwrap();
     assert_eq!(state.plan.entries[0].recovery.outcome, Err(Gap::BackupLost));

@@ -13,20 +13,21 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use undoo_control::{
-    Adopt, Caller, Control, NewBackup, NewToken, NewUser, RestoreWish, Sealer, Settings, Setup,
+    Adopt, Caller, Control, NewBackup, NewServer, NewToken, NewUser, RestoreWish, Sealer, Settings, Setup,
+    plane::{ServerAccess, SshAccess},
     work::{Worker, WorkerSettings},
 };
 use undoo_core::{
-    BackupId, EnvironmentId, OrganisationId, ProjectId, RestoreId, TaskId,
+    BackupId, EnvironmentId, OrganisationId, ProjectId, RestoreId, ServerId, TaskId,
     platform::{
-        Backup, BackupStatus, Environment, EnvironmentType, OrgRole, Permission, ProjectRole, RestorePoint,
-        Task, User,
+        Backup, BackupStatus, Capacity, Environment, EnvironmentType, OrgRole, Permission, ProjectRole,
+        RestorePoint, Task, User,
     },
 };
 use undoo_store::{Page, Store, backups, people, restore_points, tasks};
 use undoo_testing::postgres::Postgres;
 
-use crate::fake_plane::{FakePlane, SOON};
+use crate::fake_plane::{FakePlane, HOST_KEY, PASSWORD, SOON};
 
 /// Runs tests, functions of a [`World`], on both databases.
 macro_rules! on_both {
@@ -150,6 +151,27 @@ impl World {
         };
         let (_, secret) = self.control.token_create(&self.admin, new).await.unwrap();
         self.control.caller_of_token(secret.expose_secret(), "request").await.unwrap()
+    }
+
+    /// A server besides the one that the environments are on.
+    pub async fn second_server(&self) -> ServerId {
+        let ssh = SshAccess {
+            host: "10.0.0.2".into(),
+            port: None,
+            user: "root".into(),
+            password: Some(PASSWORD.to_owned().into()),
+            private_key: None,
+            passphrase: None,
+            host_key: Some(HOST_KEY.into()),
+        };
+        let new = NewServer {
+            organisation_id: self.organisation,
+            name: "second".into(),
+            access: ServerAccess::Ssh(ssh),
+            limit: Capacity::default(),
+            task_limit: Some(8),
+        };
+        self.control.server_add(&self.admin, new).await.unwrap().id
     }
 
     /// A worker, which dies when it is dropped.
