@@ -113,8 +113,10 @@ fn the_second_of_two_restores_at_once_is_refused_and_the_first_completes() {
     first.hears("\"phase\":\"data\"");
     let movers = pairs.live.of_undoo("mover", false);
     assert_eq!(movers.len(), 1);
-    // It has nothing to do then, and holds the lock.
+    // It has nothing to do then, and holds the lock; its command waits, so that it does not end
+    // before the two are refused.
     first.hears("\"phase\":\"boot\"");
+    first.signal("-STOP");
     assert!(pairs.live.of_undoo("mover", false).contains(&movers[0]), "one mover for all");
     let id = pairs.live.record().unwrap()["id"].as_str().unwrap().to_owned();
     for words in [&pairs.words(&zip, &target)[..], &["purge", &target, "--json"]] {
@@ -126,6 +128,7 @@ fn the_second_of_two_restores_at_once_is_refused_and_the_first_completes() {
             "{message}"
         );
     }
+    first.signal("-CONT");
     first.finish().ends(0);
     pairs.restored_is_live();
     assert_eq!(pairs.live.leftovers(), [""; 0]);
