@@ -18,17 +18,17 @@ use tokio::task::spawn_blocking;
 use undoo_core::{Kind, Result};
 
 use crate::{
-    fault::{Doing, Fault},
+    fault::{Cause, Doing, Fault},
     folder::{Entry, blocking},
     local::{LocalFile, LocalFolder, local_problem, write_fault},
     object::Object,
     options::Options,
     resume::Seen,
     storage::{
-        Stat, Storage, Unfinished, check_key, check_prefix, check_temporary, finished_of, temporary,
-        unfinished_of,
+        Stat, Storage, Unfinished, check_kept, check_key, check_prefix, check_temporary, finished_of,
+        temporary, unfinished_of,
     },
-    upload::{Part, Plan, Sink, Upload},
+    upload::{Part, Plan, Sent, Sink, Upload},
 };
 
 /// Files need no large parts: nothing is waited for.
@@ -89,14 +89,16 @@ impl Storage for LocalStorage {
 
     fn write(&self, key: &str, _expected: Option<u64>) -> Result<Upload> {
         check_key(key)?;
-        let sink = LocalUpload {
-            target: self.root.join(key),
-            temporary: self.root.join(temporary(key)),
-            file: Mutex::new(None),
-            ended: Arc::default(),
-            options: self.options.clone(),
-        };
+        let sink = LocalUpload::new(self, key, temporary(key));
         Ok(Upload::new(Arc::new(sink), self.place_of(key), self.options.clone(), Seen::default()))
+    }
+
+    async fn resume(&self, key: &str, id: &str, _expected: Option<u64>) -> Result<Upload> {
+        check_kept(key, id)?;
+        let (sink, place) = (LocalUpload::new(self, key, id.to_owned()), self.place_of(key));
+        let bytes = sink.go_on().await.map_err(|fault| fault.into_problem(Doing::Write, &place))?;
+        let sent = Sent { parts: u32::from(bytes > 0), bytes };
+        Ok(Upload::resumed(Arc::new(sink), place, self.options.clone(), Seen::default(), sent))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>> {
@@ -140,6 +142,8 @@ impl Storage for LocalStorage {
 struct LocalUpload {
     target: PathBuf,
     temporary: PathBuf,
+    /// The temporary's name in the storage.
+    id: String,
     file: Mutex<Option<Arc<File>>>,
     /// Whether it was aborted. What waits for the disk goes on when nobody waits for it any more, and must not
     /// make a file after its removal.
@@ -148,6 +152,29 @@ struct LocalUpload {
 }
 
 impl LocalUpload {
+    fn new(storage: &LocalStorage, key: &str, id: String) -> Self {
+        Self {
+            target: storage.root.join(key),
+            temporary: storage.root.join(&id),
+            id,
+            file: Mutex::new(None),
+            ended: Arc::default(),
+            options: storage.options.clone(),
+        }
+    }
+
+    /// Opens what was begun before; answers its length.
+    async fn go_on(&self) -> Result<u64, Fault> {
+        let opened = self.disk(|path| match File::options().write(true).open(path) {
+            Ok(file) => Ok(Some((file.metadata()?.len(), file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        });
+        let (len, file) = opened.await?.ok_or(Cause::UploadGone)?;
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(file));
+        Ok(len)
+    }
+
     fn file(&self) -> Result<Arc<File>, Fault> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.clone().ok_or_else(|| Fault::unexpected("the file was not begun"))
@@ -180,7 +207,7 @@ impl LocalUpload {
 #[async_trait]
 impl Sink for LocalUpload {
     fn plan(&self) -> Plan {
-        Plan { part: PART, grows: false, most: u32::MAX, in_order: false }
+        Plan { part: PART, grows: false, most: u32::MAX, in_order: false, by_length: true }
     }
 
     async fn begin(&self) -> Result<(), Fault> {
@@ -240,6 +267,10 @@ impl Sink for LocalUpload {
             }
         })
         .await
+    }
+
+    fn id(&self) -> Option<String> {
+        Some(self.id.clone())
     }
 }
 

@@ -39,6 +39,14 @@ pub trait Storage: Send + Sync {
     /// [`Kind::Invalid`] for a key that cannot be one.
     fn write(&self, key: &str, expected: Option<u64>) -> Result<Upload>;
 
+    /// Goes on with an upload that was [kept](Upload::keep), at the byte after the last that the storage has of
+    /// it ([`Upload::written`]). `expected` is as it was for [`Storage::write`]. Whoever else still writes to it
+    /// writes the same bytes, or spoils it.
+    ///
+    /// # Errors
+    /// `upload_gone` when the storage does not know it any more: it was finished, or removed.
+    async fn resume(&self, key: &str, id: &str, expected: Option<u64>) -> Result<Upload>;
+
     /// What lies under a key, if anything does.
     ///
     /// # Errors
@@ -201,6 +209,11 @@ pub(crate) fn temporary_of(name: &str) -> Option<&str> {
     let (key, random) = name.strip_suffix(".part")?.rsplit_once('.')?;
     let ours = random.len() == 16 && random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     (ours && !key.is_empty()).then_some(key)
+}
+
+/// Only what is named as ours are is written to again.
+pub(crate) fn check_kept(key: &str, id: &str) -> Result<()> {
+    check_temporary(&Unfinished { key: key.to_owned(), id: id.to_owned(), started: None })
 }
 
 /// Only what is named as ours are is removed.

@@ -2,7 +2,8 @@
 //!
 //! A [`Sink`] knows a protocol and nothing of repetition; here is what all of them share: parts that are
 //! sent at the same time and again, memory that is bounded, and an end that is either the whole object or
-//! nothing. An upload that is dropped removes what it has sent.
+//! nothing. An upload that is dropped removes what it has sent, unless it is kept for somebody who goes on
+//! with it, maybe in another process.
 
 use std::sync::Arc;
 
@@ -42,6 +43,9 @@ pub(crate) trait Sink: Send + Sync + 'static {
 
     /// Removes all that was sent.
     async fn abort(&self) -> Result<(), Fault>;
+
+    /// What the storage knows it by, once it was begun: as [`crate::Unfinished::id`].
+    fn id(&self) -> Option<String>;
 }
 
 /// What a protocol wants of parts.
@@ -55,6 +59,18 @@ pub(crate) struct Plan {
     pub(crate) most: u32,
     /// Whether a part may be sent only when the one before it has arrived.
     pub(crate) in_order: bool,
+    /// Whether the length of what there is tells how far it came: then any part may be short, and those of an
+    /// upload that is kept go one after the other. Else all parts but the last are whole.
+    pub(crate) by_length: bool,
+}
+
+/// How far an upload is that is gone on with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// Parts that have arrived.
+    pub(crate) parts: u32,
+    /// Bytes of them.
+    pub(crate) bytes: u64,
 }
 
 /// After so many parts they are made larger by as much as the first has, so that 10,000 of them hold 55
@@ -94,7 +110,8 @@ pub(crate) struct Part {
 const PERMIT: usize = 1024;
 
 /// An object that is being written. It is there when [`Upload::finish`] has succeeded, and not before;
-/// dropped, or ended by [`Upload::abort`], it leaves nothing behind.
+/// dropped, or ended by [`Upload::abort`], it leaves nothing behind. One that is [kept](Upload::keep) stays as
+/// far as it came.
 pub struct Upload {
     sink: Option<Arc<dyn Sink>>,
     place: Arc<str>,
@@ -107,6 +124,8 @@ pub struct Upload {
     offset: u64,
     /// Whether there may be something to remove.
     begun: bool,
+    /// Whether somebody else may go on with it.
+    kept: bool,
     tasks: JoinSet<Result<()>>,
     room: Arc<Semaphore>,
     budget: usize,
@@ -129,9 +148,66 @@ impl Upload {
             number: 0,
             offset: 0,
             begun: false,
+            kept: false,
             tasks: JoinSet::new(),
             room: Arc::new(Semaphore::new(budget)),
             budget,
+        }
+    }
+
+    /// One that was kept, from the byte after those that have arrived.
+    pub(crate) fn resumed(
+        sink: Arc<dyn Sink>,
+        place: String,
+        options: Options,
+        seen: Seen,
+        sent: Sent,
+    ) -> Self {
+        let mut resumed = Self::new(sink, place, options, seen);
+        (resumed.number, resumed.offset, resumed.begun) = (sent.parts, sent.bytes, true);
+        resumed.keep_from_now();
+        resumed
+    }
+
+    /// Begins now, and keeps what was sent when this ends before the object is whole. Answers the id by which
+    /// [`crate::Storage::resume`] goes on with it.
+    ///
+    /// # Errors
+    /// When the storage does not take it.
+    pub async fn keep(&mut self) -> Result<String> {
+        let Some(sink) = self.sink.clone() else { return Err(already_ended(&self.place)) };
+        self.begin(&sink).await?;
+        self.keep_from_now();
+        sink.id().ok_or_else(|| {
+            Fault::unexpected("what was begun has no id").into_problem(Doing::Write, &self.place)
+        })
+    }
+
+    /// Ends one that is kept, with as much of what it was given as the storage takes: answers how many bytes
+    /// of the object that is. The rest has to be given again.
+    ///
+    /// # Errors
+    /// When a part could not be sent; what arrived before it is kept.
+    pub async fn leave(mut self) -> Result<u64> {
+        if self.buffer.len() as u64 >= self.least() {
+            self.ship().await?;
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            joined(ended)?;
+        }
+        Ok(self.offset)
+    }
+
+    /// The least that has to be given for anything of it to be kept, unless it is the object's end.
+    pub fn least(&self) -> u64 {
+        if self.plan.by_length { 1 } else { self.plan.part_len(self.number) as u64 }
+    }
+
+    fn keep_from_now(&mut self) {
+        self.kept = true;
+        if self.plan.by_length {
+            self.budget = self.plan.part.div_ceil(PERMIT).clamp(1, u32::MAX as usize);
+            self.room = Arc::new(Semaphore::new(self.budget));
         }
     }
 
@@ -179,6 +255,7 @@ impl Upload {
                 self.sink = None;
                 Ok(stat)
             }
+            Err(problem) if self.kept => Err(problem),
             Err(problem) => {
                 let place = Arc::clone(&self.place);
                 if let Err(error) = self.abort().await {
@@ -203,7 +280,7 @@ impl Upload {
 
     async fn finish_inner(&mut self) -> Result<Stat> {
         let Some(sink) = self.sink.clone() else { return Err(already_ended(&self.place)) };
-        if self.number == 0 && self.offset == 0 {
+        if !self.begun {
             let content = self.buffer.split().freeze();
             let request = || async {
                 // The outer result says whether there is such a way.
@@ -215,7 +292,9 @@ impl Upload {
                 None => self.buffer = content.into(),
             }
         }
-        self.ship().await?;
+        if self.number == 0 || !self.buffer.is_empty() {
+            self.ship().await?;
+        }
         while let Some(ended) = self.tasks.join_next().await {
             joined(ended)?;
         }
@@ -233,11 +312,7 @@ impl Upload {
             let fault = Fault::from(Cause::TooLarge { parts: self.plan.most });
             return Err(fault.into_problem(Doing::Write, &self.place));
         }
-        if self.number == 0 {
-            self.begun = true;
-            let begun = retrying(&self.seen, &self.place, &self.options, || sink.begin()).await;
-            begun.map_err(|fault| fault.into_problem(Doing::Write, &self.place))?;
-        }
+        self.begin(&sink).await?;
         let content = self.buffer.split().freeze();
         let part = Part { number: self.number, offset: self.offset, content };
         self.number += 1;
@@ -250,6 +325,15 @@ impl Upload {
         };
         self.tasks.spawn_on(sending, &self.runtime);
         Ok(())
+    }
+
+    async fn begin(&mut self, sink: &Arc<dyn Sink>) -> Result<()> {
+        if self.begun {
+            return Ok(());
+        }
+        self.begun = true;
+        let begun = retrying(&self.seen, &self.place, &self.options, || sink.begin()).await;
+        begun.map_err(|fault| fault.into_problem(Doing::Write, &self.place))
     }
 
     /// Waits for room, and for the end of it all when a part has failed.
@@ -269,7 +353,7 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let Some(sink) = self.sink.take().filter(|_| self.begun) else { return };
+        let Some(sink) = self.sink.take().filter(|_| self.begun && !self.kept) else { return };
         self.tasks.abort_all();
         let mut tasks = std::mem::take(&mut self.tasks);
         let (place, options, seen) = (Arc::clone(&self.place), self.options.clone(), self.seen.clone());
@@ -314,7 +398,7 @@ fn already_ended(place: &str) -> Problem {
 mod tests {
     use super::*;
 
-    const PLAN: Plan = Plan { part: 8 << 20, grows: true, most: 10_000, in_order: false };
+    const PLAN: Plan = Plan { part: 8 << 20, grows: true, most: 10_000, in_order: false, by_length: false };
 
     fn capacity(plan: Plan) -> u64 {
         (0..plan.most).map(|number| plan.part_len(number) as u64).sum()

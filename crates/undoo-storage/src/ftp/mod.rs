@@ -26,10 +26,11 @@ use crate::{
     options::Options,
     resume::{Content, Seen, Source, Version, retrying},
     storage::{
-        Stat, Storage, Unfinished, check_key, check_prefix, check_temporary, finished_of, unfinished_of,
+        Stat, Storage, Unfinished, check_kept, check_key, check_prefix, check_temporary, finished_of,
+        temporary, unfinished_of,
     },
     tcp,
-    upload::Upload,
+    upload::{Sent, Upload},
 };
 
 /// How much is read at a time.
@@ -277,8 +278,18 @@ impl Storage for FtpStorage {
 
     fn write(&self, key: &str, _expected: Option<u64>) -> Result<Upload> {
         check_key(key)?;
-        let sink = upload::FtpUpload::new(self.clone(), key);
+        let sink = upload::FtpUpload::new(self.clone(), key, temporary(key));
         Ok(Upload::new(Arc::new(sink), self.place_of(key), self.0.options.clone(), self.0.seen.clone()))
+    }
+
+    async fn resume(&self, key: &str, id: &str, _expected: Option<u64>) -> Result<Upload> {
+        check_kept(key, id)?;
+        let (sink, place) = (upload::FtpUpload::new(self.clone(), key, id.to_owned()), self.place_of(key));
+        let arrived = self.retrying(&place, || sink.arrived()).await;
+        let bytes = arrived.map_err(|fault| fault.into_problem(Doing::Write, &place))?;
+        let sent = Sent { parts: u32::from(bytes > 0), bytes };
+        let (options, seen) = (self.0.options.clone(), self.0.seen.clone());
+        Ok(Upload::resumed(Arc::new(sink), place, options, seen, sent))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>> {

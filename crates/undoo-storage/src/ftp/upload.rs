@@ -13,7 +13,7 @@ use super::{FtpStorage, link::Link};
 use crate::{
     fault::{Cause, Fault},
     resume::Version,
-    storage::{Stat, temporary},
+    storage::Stat,
     upload::{Part, Plan, Sink},
 };
 
@@ -21,14 +21,31 @@ pub(super) struct FtpUpload {
     storage: FtpStorage,
     target: String,
     temporary: String,
+    /// The temporary's name in the storage.
+    id: String,
     /// The part that was last begun.
     tried: Mutex<Option<u32>>,
 }
 
 impl FtpUpload {
-    pub(super) fn new(storage: FtpStorage, key: &str) -> Self {
-        let (target, temporary) = (storage.path(key), storage.path(&temporary(key)));
-        Self { storage, target, temporary, tried: Mutex::new(None) }
+    pub(super) fn new(storage: FtpStorage, key: &str, id: String) -> Self {
+        let (target, temporary) = (storage.path(key), storage.path(&id));
+        Self { storage, target, temporary, id, tried: Mutex::new(None) }
+    }
+
+    /// How much of what was begun before has arrived. The file itself begins with its first part.
+    pub(super) async fn arrived(&self) -> Result<u64, Fault> {
+        let mut link = self.storage.link().await?;
+        let looking = async {
+            let (temporary, target) = (link.path(&self.temporary), link.path(&self.target));
+            match link.version(&temporary).await? {
+                Some((version, _)) => Ok(version.size),
+                None if link.version(&target).await?.is_some() => Err(Cause::UploadGone.into()),
+                None => Ok(0),
+            }
+        };
+        let looked = looking.await;
+        self.storage.kept(link, looked)
     }
 
     async fn send(&self, link: &mut Link, part: &Part, again: bool) -> Result<(), Fault> {
@@ -72,7 +89,8 @@ impl FtpUpload {
 #[async_trait]
 impl Sink for FtpUpload {
     fn plan(&self) -> Plan {
-        Plan { part: self.storage.0.options.part_size, grows: false, most: u32::MAX, in_order: true }
+        let part = self.storage.0.options.part_size;
+        Plan { part, grows: false, most: u32::MAX, in_order: true, by_length: true }
     }
 
     async fn begin(&self) -> Result<(), Fault> {
@@ -122,5 +140,9 @@ impl Sink for FtpUpload {
         let path = link.path(&self.temporary);
         let removed = link.remove(&path).await;
         self.storage.kept(link, removed)
+    }
+
+    fn id(&self) -> Option<String> {
+        Some(self.id.clone())
     }
 }

@@ -219,6 +219,21 @@ impl S3Storage {
         }
     }
 
+    /// The parts of an unfinished upload that have arrived, by their numbers.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html>
+    async fn parts(&self, key: &str, id: &str) -> Result<Vec<ListedPart>, Fault> {
+        let (mut found, mut from) = (Vec::new(), 0);
+        loop {
+            let query = [("uploadId", id), ("part-number-marker", &*from.to_string())];
+            let answer = self.send(Method::GET, self.url(key, &query)).await?;
+            let page: ListPartsResult = parsed(&self.client.text(answer).await?)?;
+            found.extend(page.part);
+            let next = page.next_part_number_marker.filter(|next| page.is_truncated && *next > from);
+            let Some(next) = next else { return Ok(found) };
+            from = next;
+        }
+    }
+
     async fn abort(&self, key: &str, id: &str) -> Result<(), Fault> {
         match self.send(Method::DELETE, self.url(key, &[("uploadId", id)])).await {
             Ok(_) => Ok(()),
@@ -260,6 +275,15 @@ impl Storage for S3Storage {
         let sink = upload::S3Upload::new(self.clone(), key, expected);
         let (place, seen) = (self.place_of(key), self.client.seen.clone());
         Ok(Upload::new(Arc::new(sink), place, self.options.clone(), seen))
+    }
+
+    async fn resume(&self, key: &str, id: &str, expected: Option<u64>) -> Result<Upload> {
+        check_key(key)?;
+        let (place, seen) = (self.place_of(key), self.client.seen.clone());
+        let request = || upload::S3Upload::resumed(self.clone(), key, id, expected);
+        let resumed = retrying(&seen, &place, &self.options, request).await;
+        let (sink, sent) = resumed.map_err(|fault| fault.into_problem(Doing::Write, &place))?;
+        Ok(Upload::resumed(Arc::new(sink), place, self.options.clone(), seen, sent))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>> {
@@ -433,6 +457,23 @@ struct ListedUpload {
     upload_id: String,
     #[serde(default)]
     initiated: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ListPartsResult {
+    is_truncated: bool,
+    next_part_number_marker: Option<u32>,
+    part: Vec<ListedPart>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedPart {
+    part_number: u32,
+    #[serde(rename = "ETag")]
+    e_tag: String,
+    size: u64,
 }
 
 /// The time by the server's clock, from any of its answers.

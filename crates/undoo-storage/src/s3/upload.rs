@@ -27,7 +27,7 @@ use crate::{
     fault::{Cause, Fault},
     resume::Source,
     storage::{BACKUPS, Stat},
-    upload::{Part, Plan, Sink},
+    upload::{Part, Plan, Sent, Sink},
 };
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
@@ -59,8 +59,35 @@ impl S3Upload {
     pub(super) fn new(storage: S3Storage, key: &str, expected: Option<u64>) -> Self {
         let grows = storage.provider.parts_may_differ();
         let part = storage.options.part_size.max(storage.provider.smallest_part().max(SMALLEST_PART));
-        let plan = Plan { part, grows, most: MOST_PARTS, in_order: false }.sized_for(expected);
+        let plan = Plan { part, grows, most: MOST_PARTS, in_order: false, by_length: false };
+        let plan = plan.sized_for(expected);
         Self { storage, key: key.to_owned(), plan, state: Mutex::default() }
+    }
+
+    /// One that was begun before, and which parts of it have arrived: those before the first that has not.
+    pub(super) async fn resumed(
+        storage: S3Storage,
+        key: &str,
+        id: &str,
+        expected: Option<u64>,
+    ) -> Result<(Self, Sent), Fault> {
+        let listed = storage.parts(key, id).await?;
+        let mut sink = Self::new(storage, key, expected);
+        if let Some(first) = listed.first() {
+            // The storage's settings may have changed since, and parts of some providers are all of one size.
+            sink.plan.part = usize::try_from(first.size).unwrap_or(usize::MAX);
+        }
+        let arrived = listed.into_iter().zip(1..).take_while(|(part, number)| part.part_number == *number);
+        let mut sent = Sent { parts: 0, bytes: 0 };
+        {
+            let mut state = sink.state();
+            state.id = Some(id.to_owned());
+            for (part, number) in arrived {
+                sent = Sent { parts: number, bytes: sent.bytes + part.size };
+                state.parts.insert(number, part.e_tag);
+            }
+        }
+        Ok((sink, sent))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,6 +226,10 @@ impl Sink for S3Upload {
             }
         }
         Ok(())
+    }
+
+    fn id(&self) -> Option<String> {
+        self.state().id.clone()
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     fault::{Cause, Fault},
     ssh::within,
-    storage::{Stat, temporary},
+    storage::Stat,
     upload::{Part, Plan, Sink},
 };
 
@@ -30,13 +30,23 @@ pub(super) struct SftpUpload {
     storage: SftpStorage,
     target: String,
     temporary: String,
+    /// The temporary's name in the storage.
+    id: String,
     file: Mutex<Option<Arc<Open>>>,
 }
 
 impl SftpUpload {
-    pub(super) fn new(storage: SftpStorage, key: &str) -> Self {
-        let (target, temporary) = (storage.path(key), storage.path(&temporary(key)));
-        Self { storage, target, temporary, file: Mutex::new(None) }
+    pub(super) fn new(storage: SftpStorage, key: &str, id: String) -> Self {
+        let (target, temporary) = (storage.path(key), storage.path(&id));
+        Self { storage, target, temporary, id, file: Mutex::new(None) }
+    }
+
+    /// How much of what was begun before has arrived.
+    pub(super) async fn arrived(&self) -> Result<u64, Fault> {
+        let link = self.storage.link().await?;
+        let found = link.ask_for(link.sftp.stat(self.temporary.as_str())).await;
+        let found = self.storage.checked(&link, found).await?.ok_or(Cause::UploadGone)?;
+        found.attrs.size.ok_or_else(|| Fault::unexpected("the server does not say how long a file is"))
     }
 
     fn folder(&self) -> &str {
@@ -127,7 +137,8 @@ async fn open(link: &Arc<Link>, path: &str, flags: OpenFlags) -> Result<Open, Fa
 impl Sink for SftpUpload {
     fn plan(&self) -> Plan {
         // Within a part many writes are on their way already.
-        Plan { part: self.storage.0.options.part_size, grows: false, most: u32::MAX, in_order: true }
+        let part = self.storage.0.options.part_size;
+        Plan { part, grows: false, most: u32::MAX, in_order: true, by_length: true }
     }
 
     async fn begin(&self) -> Result<(), Fault> {
@@ -187,5 +198,9 @@ impl Sink for SftpUpload {
         *self.file.lock().await = None;
         let removed = link.ask_for(link.sftp.remove(self.temporary.as_str())).await;
         self.storage.checked(&link, removed).await.map(drop)
+    }
+
+    fn id(&self) -> Option<String> {
+        Some(self.id.clone())
     }
 }

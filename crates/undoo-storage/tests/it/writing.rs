@@ -128,6 +128,41 @@ async fn what_a_dead_process_left_is_found_and_removed(store: Store) {
     is_empty(&storage).await;
 }
 
+/// What is given in each of several processes, and how much of it comes to be kept.
+async fn an_upload_that_is_kept_is_gone_on_with_where_it_was_left(store: Store) {
+    let content = sample(3 * PART + 123_456);
+    let (key, size) = ("migrations/m/backup", content.len() as u64);
+    let storage = store.storage(&small_parts());
+    let mut upload = storage.write(key, Some(size)).expect("a key");
+    let id = upload.keep().await.expect("begins");
+    // Dropped, as when the line of whoever sends it breaks: what has arrived stays.
+    upload.write(&content[..PART + 1000]).await.expect("writes");
+    drop(upload);
+    let mut at = 0;
+    for until in [PART + 500, 2 * PART + 77, 3 * PART + 1] {
+        let storage = store.storage(&small_parts());
+        let mut upload = storage.resume(key, &id, Some(size)).await.expect("is known");
+        let arrived = upload.written();
+        assert!(arrived >= at, "{arrived} after {at}");
+        at = arrived;
+        let given = &content[usize::try_from(at).unwrap()..until.max(usize::try_from(at).unwrap())];
+        upload.write(given).await.expect("writes");
+        let left = upload.leave().await.expect("is kept");
+        assert!(left >= at && left <= until.max(usize::try_from(at).unwrap()) as u64, "{left}");
+        at = left;
+        assert_eq!(storage.stat(key).await.expect("answers"), None, "nothing is seen before the end");
+    }
+    assert!(at >= 2 * PART as u64, "only {at} bytes are kept");
+    let mut upload = storage.resume(key, &id, Some(size)).await.expect("is known");
+    assert_eq!(upload.written(), at);
+    upload.write(&content[usize::try_from(at).unwrap()..]).await.expect("writes");
+    assert_eq!(upload.finish().await.expect("is finished").size, size);
+    reads(&storage, key, &content).await;
+    assert_eq!(storage.unfinished("").await.expect("lists"), []);
+    let gone = storage.resume(key, &id, Some(size)).await.map(drop).expect_err("it is finished");
+    assert_eq!(gone.code, "upload_gone");
+}
+
 async fn a_list_has_what_begins_with_its_prefix(store: Store) {
     let storage = store.storage(&small_parts());
     assert_eq!(storage.list("").await.expect("lists"), []);
@@ -263,6 +298,7 @@ writing! {
         objects_of_any_size_read_as_they_were_written nothing_is_seen_under_a_key_before_the_end
         an_object_is_replaced_as_a_whole an_upload_that_is_aborted_leaves_nothing
         an_upload_that_is_dropped_leaves_nothing what_a_dead_process_left_is_found_and_removed
+        an_upload_that_is_kept_is_gone_on_with_where_it_was_left
         a_list_has_what_begins_with_its_prefix an_object_is_removed_once_and_for_all
         a_key_that_leads_elsewhere_is_refused a_thread_writes_an_object
         cancelled_writing_ends_and_leaves_nothing a_bandwidth_limit_slows_writing_down
