@@ -10,6 +10,7 @@ mod endpoints;
 mod list;
 mod sse;
 mod stream;
+mod upload;
 
 use std::{fmt, time::Duration};
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use undoo_core::{
-    EnvironmentId, OrganisationId, ProjectId, ServerId, StorageId, UserId,
+    EnvironmentId, MigrationId, OrganisationId, ProjectId, ServerId, StorageId, UserId,
     platform::{DeploymentRecord, DeploymentState, Environment, EnvironmentStatus, EnvironmentType},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -88,8 +88,45 @@ pub struct EnvironmentDetails {
     /// The environment.
     #[serde(flatten)]
     pub environment: EnvironmentResponse,
-    /// How the platform has deployed it; `null` for one that was adopted.
+    /// How the platform has deployed it; `null` for one that was adopted, or waits for its migration.
     pub deployment: Option<DeploymentResponse>,
+    /// The migration that it waits for, or came from.
+    pub migration_id: Option<MigrationId>,
+    /// Whether the backup of that migration was restored: deploying the environment does not restore it again.
+    pub migration_restore_completed: bool,
+    /// When it was.
+    pub migration_restore_completed_at: Option<Timestamp>,
+}
+
+/// How an environment is to be deployed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// Odoo's image, for an environment of which nothing is on its server yet. Without it the one that was named
+    /// before, or that of the backup's version.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_visible::<_, 255>"
+    )]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "odoo:19.0")]
+    pub odoo_image: Option<String>,
+    /// Codes of findings that were read and accepted, for the restore of a migration's backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::list::<_, _, 1000>")]
+    #[schema(max_items = 1000)]
+    pub accept: Vec<String>,
+}
+
+/// What is asked for of a deployment in its address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeployQuery {
+    /// Restores the backup of the environment's migration over what is live, which is backed up before. This
+    /// takes `project.backups.restore`.
+    #[serde(default)]
+    #[param(default = false)]
+    pub force_restore: bool,
 }
 
 /// What the platform has put on a server for an environment. Its passwords and the options of its `odoo.conf`

@@ -15,6 +15,7 @@ pub mod environments;
 pub mod events;
 pub mod identity;
 pub mod list;
+pub mod migrations;
 pub mod organisations;
 pub mod problem;
 pub mod recovery;

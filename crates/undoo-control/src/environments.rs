@@ -296,6 +296,7 @@ impl Control {
         self.not_busy(&tx, &environment).await?;
         environment.deleted_at = Some(self.now());
         environments::update(&tx, &environment).await?;
+        self.migration_over(&tx, id).await?;
         let data = json!({ "name": environment.name });
         self.note(&tx, Some(caller), environment.organisation_id, "environment.deleted", id, data).await?;
         tx.commit().await

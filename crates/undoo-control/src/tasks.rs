@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use undoo_core::{
     BackupId, EnvironmentId, Kind, OrganisationId, Problem, ProjectId, RestoreId, Result, ServerId, TaskId,
     platform::{
-        Backup, BackupStatus, Environment, EventKind, NewEvent, Permission, RestorePoint, RestoreStatus,
-        Scope, StepLog, Task, TaskKind, TaskStatus,
+        Backup, BackupStatus, Environment, EventKind, Migration, NewEvent, Permission, RestorePoint,
+        RestoreStatus, Scope, StepLog, Task, TaskKind, TaskStatus,
     },
 };
 use undoo_store::{
@@ -45,6 +45,16 @@ impl About {
             environment_id: None,
             server_id: None,
             payload: Payload::Backup { backup_id: backup.id },
+        }
+    }
+
+    /// The file of a migration where it lies.
+    pub(crate) fn migration(migration: &Migration) -> Self {
+        Self {
+            organisation_id: migration.organisation_id,
+            environment_id: None,
+            server_id: None,
+            payload: Payload::Migration { migration_id: migration.id },
         }
     }
 
@@ -282,8 +292,14 @@ impl Control {
     /// What a task was about, when the task was cancelled before any worker took it.
     async fn never_began(&self, tx: &Tx, task: &Task) -> Result<()> {
         match (task.kind, Payload::of(task)?) {
-            (TaskKind::Restore, Payload::Restore { restore_id } | Payload::NewEnvironment { restore_id }) => {
-                self.restore_never_began(tx, restore_id).await
+            (TaskKind::Restore, Payload::Restore { restore_id }) => {
+                self.restore_never_began(tx, restore_id, false).await
+            }
+            (TaskKind::Restore, Payload::NewEnvironment { restore_id }) => {
+                self.restore_never_began(tx, restore_id, true).await
+            }
+            (TaskKind::VerifyBackup, Payload::Migration { migration_id }) => {
+                self.migration_unread(tx, migration_id, "reading it was called off").await
             }
             (TaskKind::Backup, Payload::Backup { backup_id }) => {
                 self.backup_ends(tx, backup_id, BackupStatus::Cancelled, EventKind::BackupCancelled).await
@@ -293,17 +309,18 @@ impl Control {
         }
     }
 
-    async fn restore_never_began(&self, tx: &Tx, id: RestoreId) -> Result<()> {
+    async fn restore_never_began(&self, tx: &Tx, id: RestoreId, makes: bool) -> Result<()> {
         let point = restore_points::get(tx, id).await?;
         let Some(mut point) = point.filter(|point| !point.status.is_final()) else { return Ok(()) };
         let before = point.status;
         point.status = RestoreStatus::Cancelled;
         point.completed_at = Some(self.now());
         restore_points::update(tx, &point, before).await?;
-        if point.mode.makes_environment() {
+        if makes {
             let why = "its restore was called off before it began";
-            self.environment_gone(tx, point.target_environment_id, why).await?;
+            self.environment_unmade(tx, point.target_environment_id, why).await?;
         }
+        self.migration_settled(tx, &point).await?;
         // One that was handed back may have left its safety backup half-made; its worker has taken that back.
         if let Some(safety) = point.pre_restore_backup_id {
             self.backup_ends(tx, safety, BackupStatus::Cancelled, EventKind::BackupCancelled).await?;

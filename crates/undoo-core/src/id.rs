@@ -109,6 +109,11 @@ id! {
 }
 
 id! {
+    /// A backup from elsewhere that an environment waits for.
+    MigrationId
+}
+
+id! {
     /// A piece of work in the queue.
     TaskId
 }

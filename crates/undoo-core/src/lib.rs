@@ -18,8 +18,8 @@ pub mod word;
 
 pub use finding::{Finding, Severity};
 pub use id::{
-    BackupId, EnvironmentId, OrganisationId, ProjectId, RecoveryPlanId, RestoreId, ServerId, StorageId,
-    TaskId, TokenId, UserId,
+    BackupId, EnvironmentId, MigrationId, OrganisationId, ProjectId, RecoveryPlanId, RestoreId, ServerId,
+    StorageId, TaskId, TokenId, UserId,
 };
 pub use pair::{Move, Observed, Place, Side};
 pub use problem::{Kind, Problem, Result};

@@ -7,11 +7,16 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
+pub use undoo_archive::verify::Report;
 use undoo_archive::{
-    Backup, convert,
+    Backup,
+    backup::{FilestoreForm, inspect},
+    convert,
     error::problem_of,
-    verify::{self, Level, Report},
+    verify::{self, Level},
 };
 use undoo_core::{Kind, Problem, Result, link::Member};
 use undoo_storage::{BlockingObject, CancellationToken, Object, Opened, Options};
@@ -77,6 +82,44 @@ impl Part {
         })
         .await
     }
+}
+
+/// What a backup says of where it came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Described {
+    /// Versions and images, as our own backups name them in their manifest.
+    pub snapshot: Value,
+    /// Whether it has a dump.
+    pub has_database: bool,
+    /// Whether it has files.
+    pub has_filestore: bool,
+}
+
+/// Says what a backup is of, after a few ranged reads.
+///
+/// # Errors
+/// Those of the storage and of the archive readers.
+pub async fn describe(order: &BackupOrder) -> Result<Described> {
+    let backup = order.open(&Options::default()).await?;
+    blocking(move || {
+        let found = inspect(&backup)?;
+        let ours = backup.manifest.as_ref().and_then(|manifest| manifest.undoo.as_ref());
+        let snapshot = match ours {
+            Some(ours) => json!(ours.environment),
+            None => {
+                let server = found.database.as_ref().and_then(|database| database.server_version.as_deref());
+                // Debian's and others' builds say more than the version.
+                let server = server.and_then(|version| version.split_whitespace().next());
+                json!({ "odoo_version": found.odoo.version, "postgres_version": server })
+            }
+        };
+        Ok(Described {
+            snapshot,
+            has_database: found.database.is_some(),
+            has_filestore: found.filestore.form != FilestoreForm::None,
+        })
+    })
+    .await
 }
 
 /// Reads a backup to its last byte, as closely as can be, and says what was found.

@@ -7,9 +7,10 @@ use axum::{
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
 };
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+use tower_http::catch_panic::CatchPanicLayer;
+use undoo_api::migrations::UPLOAD_TYPE;
 
 use crate::{failure, request::id, watch};
 
@@ -31,12 +32,22 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
 pub fn around(router: Router, secure: bool) -> Router {
     router
         .layer(DefaultBodyLimit::max(MOST_OF_A_BODY))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, BEGINS_WITHIN))
+        .layer(middleware::from_fn(begun))
         .layer(CatchPanicLayer::custom(failure::of_a_panic))
         .layer(middleware::from_fn(failure::told))
         .layer(middleware::from_fn(watch::watched))
         .layer(middleware::from_fn(move |request, next| secured(secure, request, next)))
         .layer(middleware::from_fn(id::identified))
+}
+
+/// Answers for what takes too long. Only uploads may take as long as they come: for days.
+async fn begun(request: Request, next: Next) -> Response {
+    let uploads = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == UPLOAD_TYPE);
+    if uploads {
+        return next.run(request).await;
+    }
+    let answered = tokio::time::timeout(BEGINS_WITHIN, next.run(request)).await;
+    answered.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response())
 }
 
 async fn secured(secure: bool, request: Request, next: Next) -> Response {

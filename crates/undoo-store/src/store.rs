@@ -12,7 +12,7 @@ use undoo_core::{Kind, Problem, Result};
 use crate::{
     failure::{failure, misuse},
     hints::{Hint, Hints, Pending},
-    migrations, postgres, sqlite,
+    postgres, schema, sqlite,
     tasks::{Held, Lease, hold},
 };
 
@@ -71,7 +71,7 @@ impl Store {
     /// `database_newer` when a newer version wrote it.
     pub async fn migrate(&self) -> Result<Vec<String>> {
         let tx = self.begin_raw().await?;
-        let names = migrations::apply(&tx).await?;
+        let names = schema::apply(&tx).await?;
         tx.commit().await.map_err(failure)?;
         Ok(names)
     }
@@ -81,7 +81,7 @@ impl Store {
     /// # Errors
     /// `database_newer` when a newer version wrote it.
     pub async fn pending_migrations(&self) -> Result<Vec<String>> {
-        migrations::pending(&self.0.reads).await
+        schema::pending(&self.0.reads).await
     }
 
     /// Whether the database answers.

@@ -4,7 +4,7 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use reqwest::{
-    Method, Response, StatusCode,
+    Body, Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, RETRY_AFTER},
 };
 use secrecy::ExposeSecret;
@@ -56,6 +56,10 @@ impl Client {
 
     pub(super) fn patch(&self, path: &[&str]) -> Call<'_> {
         self.call(Method::PATCH, path)
+    }
+
+    pub(super) fn head(&self, path: &[&str]) -> Call<'_> {
+        self.call(Method::HEAD, path)
     }
 
     pub(super) fn delete(&self, path: &[&str]) -> Call<'_> {
@@ -154,6 +158,11 @@ impl Call<'_> {
         }
     }
 
+    /// The headers of an answer that has nothing else.
+    pub(super) async fn told(self) -> Result<HeaderMap> {
+        self.tried(async |call: &Self| Ok(call.sent_within().await?.headers().clone())).await
+    }
+
     async fn tried<T>(&self, attempt: impl AsyncFn(&Self) -> Result<T, Failed>) -> Result<T> {
         let patience = self.client.patience;
         let (mut pause, mut tried) = (patience.pause, 1);
@@ -175,21 +184,18 @@ impl Call<'_> {
         self.sent(Some(self.within)).await
     }
 
+    /// The response to a request with this body, sent once. Its sender may take as long as they like.
+    pub(super) async fn streamed(self, body: Body) -> Result<Response> {
+        let answered = async {
+            let response = self.request().body(body).send().await;
+            self.accepted(response.map_err(|error| self.client.unanswered(error))?).await
+        };
+        answered.await.map_err(|failed: Failed| failed.problem)
+    }
+
     async fn sent(&self, within: Option<Duration>) -> Result<Response, Failed> {
         let client = self.client;
-        let mut request = client.http.request(self.method.clone(), self.url.clone());
-        if !self.headers.contains_key(ACCEPT) {
-            request = request.header(ACCEPT, "application/json");
-        }
-        request = request.headers(self.headers.clone());
-        request = match &client.shown {
-            Shown::Nothing => request,
-            Shown::Token(token) => request.bearer_auth(token.expose_secret()),
-            // The second header says that no other site's form sent it.
-            Shown::Session(session) => request
-                .header(COOKIE, format!("{SESSION_COOKIE}={}", session.expose_secret()))
-                .header("X-Requested-With", "undoo"),
-        };
+        let mut request = self.request();
         if let Some(within) = within {
             request = request.timeout(within);
         }
@@ -200,6 +206,28 @@ impl Call<'_> {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         let response = request.send().await.map_err(|error| client.unanswered(error))?;
+        self.accepted(response).await
+    }
+
+    fn request(&self) -> RequestBuilder {
+        let client = self.client;
+        let mut request = client.http.request(self.method.clone(), self.url.clone());
+        if !self.headers.contains_key(ACCEPT) {
+            request = request.header(ACCEPT, "application/json");
+        }
+        request = request.headers(self.headers.clone());
+        match &client.shown {
+            Shown::Nothing => request,
+            Shown::Token(token) => request.bearer_auth(token.expose_secret()),
+            // The second header says that no other site's form sent it.
+            Shown::Session(session) => request
+                .header(COOKIE, format!("{SESSION_COOKIE}={}", session.expose_secret()))
+                .header("X-Requested-With", "undoo"),
+        }
+    }
+
+    async fn accepted(&self, response: Response) -> Result<Response, Failed> {
+        let client = self.client;
         match response.status() {
             status if status.is_success() => Ok(response),
             status if status.is_redirection() => Err(client.elsewhere(&response).into()),
@@ -272,7 +300,7 @@ impl Client {
         )
     }
 
-    fn not_understood(&self) -> Problem {
+    pub(super) fn not_understood(&self) -> Problem {
         Problem::new(
             Kind::Invalid,
             "not_undoo",

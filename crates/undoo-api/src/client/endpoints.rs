@@ -5,8 +5,8 @@ use reqwest::header::SET_COOKIE;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use undoo_core::{
-    BackupId, EnvironmentId, Kind, OrganisationId, Problem, ProjectId, RecoveryPlanId, RestoreId, Result,
-    ServerId, StorageId, TaskId, TokenId, UserId,
+    BackupId, EnvironmentId, Kind, MigrationId, OrganisationId, Problem, ProjectId, RecoveryPlanId,
+    RestoreId, Result, ServerId, StorageId, TaskId, TokenId, UserId,
     platform::{OrgRole, ProjectRole},
 };
 
@@ -18,13 +18,14 @@ use crate::{
         CompatibleServersResponse, CreateBackupRequest, DownloadQuery,
     },
     environments::{
-        AdoptRequest, DestroyRequest, EnvironmentDetails, EnvironmentPatch, EnvironmentQuery,
-        EnvironmentResponse, FoundOdoo, InspectQuery,
+        AdoptRequest, DeployQuery, DeployRequest, DestroyRequest, EnvironmentDetails, EnvironmentPatch,
+        EnvironmentQuery, EnvironmentResponse, FoundOdoo, InspectQuery,
     },
     identity::{
         CreateTokenRequest, CreateTokenResponse, CreateUserRequest, CreateUserResponse, InvitationRequest,
         LoginRequest, MeResponse, SetupRequest, TokenResponse, UserPatch, UserResponse,
     },
+    migrations::{MigrationQuery, MigrationRequest, MigrationResponse},
     organisations::{
         NameRequest, OrganizationMember, OrganizationResponse, OrganizationRoleRequest, ProjectMember,
         ProjectResponse, ProjectRoleRequest,
@@ -225,6 +226,30 @@ impl Client {
         self.list(&["servers"], &json!({ "organization_id": organisation }))
     }
 
+    /// Migrations that one may see, newest first.
+    pub fn migrations(&self, query: &MigrationQuery) -> List<MigrationResponse> {
+        self.list(&["migrations"], query)
+    }
+
+    /// Makes an environment that waits for a backup from elsewhere.
+    pub async fn migration_create(
+        &self,
+        request: &MigrationRequest,
+        key: &IdempotencyKey,
+    ) -> Result<MigrationResponse> {
+        self.post(&["migrations"]).json(request)?.once(key).patiently().answer().await
+    }
+
+    /// A migration.
+    pub async fn migration(&self, id: MigrationId) -> Result<MigrationResponse> {
+        self.get(&["migrations", &id.to_string()]).answer().await
+    }
+
+    /// Reads the file of a migration again.
+    pub async fn migration_verify(&self, id: MigrationId) -> Result<MigrationResponse> {
+        self.post(&["migrations", &id.to_string(), "verify"]).answer().await
+    }
+
     /// Recovery plans of an organisation, newest first.
     pub fn recovery_plans(&self, organisation: OrganisationId) -> List<RecoveryPlanResponse> {
         self.list(&["recovery-plans"], &json!({ "organization_id": organisation }))
@@ -320,9 +345,16 @@ impl Client {
         self.delete(&["environments", &id.to_string()]).done().await
     }
 
-    /// Makes the containers of an environment anew; its data stays.
-    pub async fn environment_deploy(&self, id: EnvironmentId, key: &IdempotencyKey) -> Result<TaskResponse> {
-        self.post(&["environments", &id.to_string(), "deploy"]).once(key).answer().await
+    /// Makes an environment that waits for its migration, or the containers of another one anew.
+    pub async fn environment_deploy(
+        &self,
+        id: EnvironmentId,
+        query: DeployQuery,
+        request: &DeployRequest,
+        key: &IdempotencyKey,
+    ) -> Result<TaskResponse> {
+        let call = self.post(&["environments", &id.to_string(), "deploy"]).query(&query)?;
+        call.json(request)?.once(key).answer().await
     }
 
     /// Starts an environment.

@@ -12,7 +12,8 @@ use std::io::Read;
 use undoo_core::{Finding, Kind, Problem, Result};
 
 pub use self::inspect::{
-    DatabaseInspection, FilestoreInspection, Inspection, OdooInspection, UndooInspection, inspect,
+    DatabaseInspection, FilestoreForm, FilestoreInspection, Inspection, OdooInspection, UndooInspection,
+    inspect,
 };
 pub use crate::container::BackupInput;
 use crate::{

@@ -81,8 +81,8 @@ impl Control {
             let message = "a description has at most 2000 characters";
             return Err(invalid("description_too_long", message, "Shorten it."));
         }
-        if new.backup_type == BackupType::PreRestore {
-            let message = "a backup of type pre_restore is made by a restore, not by itself";
+        if matches!(new.backup_type, BackupType::PreRestore | BackupType::Migration) {
+            let message = format!("a backup of type {} is not made by itself", new.backup_type);
             return Err(invalid("backup_type_invalid", message, "Ask for one of type manual."));
         }
         let mut backup = self.new_backup(&tx, &environment, &new).await?;

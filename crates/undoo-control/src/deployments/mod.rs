@@ -8,9 +8,11 @@ mod value;
 use serde_json::json;
 use undoo_core::{
     EnvironmentId, Kind, Problem, Result,
-    platform::{DeploymentRecord, DeploymentState, Environment, Permission, Task, TaskKind},
+    platform::{
+        DeploymentRecord, DeploymentState, Environment, EnvironmentStatus, Permission, Task, TaskKind,
+    },
 };
-use undoo_store::{Tx, deployments, environments, tasks};
+use undoo_store::{Connection, Tx, deployments, environments, migrations, tasks};
 
 pub use self::value::DeploymentWish;
 use crate::{
@@ -92,7 +94,10 @@ impl Control {
             let named = Named("task", before);
             return tasks::get(&tx, before.into()).await?.ok_or_else(|| named.missing());
         }
-        let mut record = deployments::get(&tx, id).await?.ok_or_else(|| not_deployed(&environment))?;
+        let Some(mut record) = deployments::get(&tx, id).await? else {
+            self.is_deployed(&tx, &environment).await?;
+            return Err(not_deployed(&environment));
+        };
         match (action, record.state) {
             (_, DeploymentState::Deployed) | (DeployAction::Destroy, DeploymentState::Removing) => {}
             (_, DeploymentState::Making | DeploymentState::Removing) => {
@@ -110,6 +115,7 @@ impl Control {
             let before = record.state;
             record.state = DeploymentState::Removing;
             deployments::update(&tx, &record, before).await?;
+            self.migration_over(&tx, id).await?;
         }
         let task = self.enqueue(&tx, action.kind(), About::environment(&environment), caller).await?;
         let word = format!("environment.{}_requested", action.kind());
@@ -145,6 +151,25 @@ impl Control {
         Ok((server, self.deployment_of(&environment, &record)?))
     }
 
+    /// Refuses an environment of which nothing is on its server, because it waits for its migration.
+    pub(crate) async fn is_deployed(&self, on: &impl Connection, environment: &Environment) -> Result<()> {
+        let waits = environment.status == EnvironmentStatus::Pending
+            && deployments::get(on, environment.id).await?.is_none()
+            && migrations::of_environment(on, environment.id).await?.is_some();
+        if !waits {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::Conflict,
+            "not_deployed",
+            format!(
+                "environment \"{}\" waits for its migration: nothing of it is on its server yet",
+                environment.name
+            ),
+            "Deploy it; delete it if it is not wanted any more.",
+        ))
+    }
+
     /// Notes that nothing of an environment is on its server any more: its record goes, and with it what it takes
     /// of the server.
     pub(crate) async fn environment_gone(&self, tx: &Tx, id: EnvironmentId, why: &str) -> Result<()> {
@@ -178,7 +203,7 @@ fn not_deployed(environment: &Environment) -> Problem {
     )
 }
 
-fn not_there(environment: &Environment, state: DeploymentState) -> Problem {
+pub(crate) fn not_there(environment: &Environment, state: DeploymentState) -> Problem {
     let (how, remedy) = match state {
         DeploymentState::Removing => ("being removed", "Restore a backup to a new environment."),
         DeploymentState::Making | DeploymentState::Deployed => {

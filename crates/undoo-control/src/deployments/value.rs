@@ -34,7 +34,7 @@ fn about(id: EnvironmentId) -> String {
 }
 
 /// What is asked for of a deployment besides what its environment says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentWish {
     /// PostgreSQL's image; `None` for the one that fits the backup.
     pub postgres_image: Option<String>,

@@ -47,7 +47,7 @@ async fn look(control: &Control, id: EnvironmentId) -> Result<()> {
     let destroyed = control.plane.deploy(&server, &deployment, DeployStep::Destroy, &Watch::silent()).await;
     destroyed.map_err(|failure| failure.problem)?;
     let tx = control.store.begin().await?;
-    control.environment_gone(&tx, id, "it was not finished, or is not wanted any more").await?;
+    control.environment_unmade(&tx, id, "it was not finished, or is not wanted any more").await?;
     settle(control, &tx, id).await?;
     tx.commit().await
 }

@@ -10,6 +10,7 @@ mod kept_pairs;
 mod pruning;
 mod servers;
 mod stuck;
+mod uploads;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ impl Reconcilers {
                 paced("servers", every(60), || servers::reconcile(&control)),
                 paced("environments", every(60), || environments::reconcile(&control)),
                 paced("deployments", every(60), || deployments::reconcile(&control)),
+                paced("uploads", every(600), || uploads::reconcile(&control)),
                 paced("stuck restores", every(120), || stuck::reconcile(&control)),
             );
         };
@@ -51,6 +53,7 @@ impl Reconcilers {
         servers::reconcile(control).await?;
         environments::reconcile(control).await?;
         deployments::reconcile(control).await?;
+        uploads::reconcile(control).await?;
         stuck::reconcile(control).await
     }
 }

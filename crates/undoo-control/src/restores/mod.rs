@@ -70,14 +70,14 @@ pub struct RestorePlan {
 const TELLING: Page = Page { page: 1, size: 20 };
 
 /// What a wish came to.
-struct Decided {
-    mode: RestoreMode,
-    backup: Backup,
-    target: Environment,
-    /// What is to be made for it, where the target is not there yet.
-    makes: Option<DeploymentRecord>,
-    settled: Settled,
-    findings: Vec<Finding>,
+pub(crate) struct Decided {
+    pub(crate) mode: RestoreMode,
+    pub(crate) backup: Backup,
+    pub(crate) target: Environment,
+    /// What is to be made for it, where nothing of the target is on a server yet.
+    pub(crate) makes: Option<DeploymentRecord>,
+    pub(crate) settled: Settled,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Control {
@@ -114,17 +114,22 @@ impl Control {
             // Two that are asked for at once are not to be promised the same room.
             servers::locked(tx, server).await?;
         }
-        let Decided { mode, backup, target, makes, settled, findings } =
-            self.decide(tx, caller, wish).await?;
+        let decided = self.decide(tx, caller, wish).await?;
+        if let Some(deployment) = &decided.makes {
+            environments::insert(tx, &decided.target).await?;
+            deployments::insert(tx, deployment).await?;
+        }
+        self.enter(tx, caller, decided).await
+    }
+
+    /// Queues a restore that was decided on, to a target whose record is there.
+    pub(crate) async fn enter(&self, tx: &Tx, caller: &Caller, decided: Decided) -> Result<Started> {
+        let Decided { mode, backup, target, makes, settled, findings } = decided;
         let options = serde_json::to_value(&settled).map_err(unwritable)?;
         let payload = match &makes {
             None => |restore_id| Payload::Restore { restore_id },
             Some(_) => |restore_id| Payload::NewEnvironment { restore_id },
         };
-        if let Some(deployment) = &makes {
-            environments::insert(tx, &target).await?;
-            deployments::insert(tx, deployment).await?;
-        }
         let mut point = RestorePoint {
             id: RestoreId::generate(),
             organisation_id: target.organisation_id,
@@ -207,6 +212,7 @@ impl Control {
                 let kind = target.environment_type;
                 let scope = Scope::Environment(target.organisation_id, target.project_id, kind);
                 self.allow(caller, permission, scope, &named)?;
+                self.is_deployed(on, &target).await?;
                 (target, None, Vec::new())
             }
             Goal::New(new) => {

@@ -1,7 +1,7 @@
 //! The environment that a restore makes: whether it may, whether there is room, and what it is to be.
 
 use undoo_core::{
-    EnvironmentId, Finding, Kind, Problem, Result,
+    EnvironmentId, Finding, Kind, OrganisationId, Problem, Result, ServerId,
     platform::{
         Backup, DeploymentRecord, Environment, EnvironmentStatus, Names, Permission, RestoreMode, Scope,
         Server, ServerStatus, images,
@@ -71,9 +71,7 @@ impl Control {
             let message = format!("environment \"{}\" has no server, and none is named", source.name);
             invalid("no_server", message, "Name it: `target.new_environment.server_id`.")
         })?;
-        let server = servers::get(on, id).await?;
-        let server = server.filter(|server| server.organisation_id == source.organisation_id);
-        let server = server.ok_or_else(|| Named("server", id).missing())?;
+        let server = self.server_taking(on, source.organisation_id, id).await?;
         if mode == RestoreMode::CrossServer && Some(server.id) == source.server_id {
             return Err(invalid(
                 "same_server",
@@ -81,6 +79,22 @@ impl Control {
                 "Use mode new, or name another server.",
             ));
         }
+        Ok(server)
+    }
+
+    /// A server of an organisation that takes something new.
+    ///
+    /// # Errors
+    /// `not_found` (`Missing`); `server_draining` (`Conflict`).
+    pub(crate) async fn server_taking(
+        &self,
+        on: &impl Connection,
+        organisation: OrganisationId,
+        id: ServerId,
+    ) -> Result<Server> {
+        let server = servers::get(on, id).await?;
+        let server = server.filter(|server| server.organisation_id == organisation);
+        let server = server.ok_or_else(|| Named("server", id).missing())?;
         if server.draining {
             return Err(Problem::new(
                 Kind::Conflict,
@@ -92,8 +106,8 @@ impl Control {
         Ok(server)
     }
 
-    /// Whether a server has what the source has; less than that has to be accepted.
-    async fn server_fits(
+    /// Whether a server has what an environment has; less than that has to be accepted.
+    pub(crate) async fn server_fits(
         &self,
         on: &impl Connection,
         server: &Server,

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use undoo_core::{
     BackupId, Kind, Problem, Result,
-    platform::{BackupStatus, EventKind},
+    platform::{Backup, BackupStatus, EventKind},
 };
 use undoo_engine::order::Failure;
 use undoo_storage::{CancellationToken, Options};
-use undoo_store::{Tx, backups};
+use undoo_store::{Tx, backups, migrations};
 
 use super::{
     backup::backup,
@@ -38,8 +38,8 @@ impl Step for Remove {
 
     async fn act(&self, signal: &Signal) -> Result<Value, Failure> {
         let backup = backup(&self.held.control, self.id).await?;
-        if backup.key.is_none() {
-            // It never came to be anywhere.
+        // It never came to be anywhere, or nothing of it is ours.
+        if backup.key.is_none() || is_anothers(&self.held.control, &backup).await? {
             return Ok(Value::Null);
         }
         let (config, key) = self.held.control.backup_place(&backup).await?;
@@ -63,7 +63,7 @@ impl Step for Remove {
     async fn undo(&self) -> Result<()> {
         let control = &self.held.control;
         let backup = backup(control, self.id).await?;
-        if backup.key.is_none() {
+        if backup.key.is_none() || is_anothers(control, &backup).await? {
             return Ok(());
         }
         let (config, key) = control.backup_place(&backup).await?;
@@ -80,6 +80,12 @@ impl Step for Remove {
             }
         }
     }
+}
+
+/// Whether the object lay in its storage before it became a backup of ours: then it is forgotten, and stays.
+async fn is_anothers(control: &Control, backup: &Backup) -> Result<bool> {
+    let migration = migrations::of_backup(&control.store, backup.id).await?;
+    Ok(migration.is_some_and(|migration| migration.upload_bytes.is_none()))
 }
 
 /// Writes that a backup is not there any more.

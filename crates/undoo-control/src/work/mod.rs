@@ -10,6 +10,7 @@ mod driver;
 mod final_backup;
 mod held;
 mod hold;
+mod migration;
 mod progress;
 mod purge;
 mod release;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use undoo_core::{
-    BackupId, EnvironmentId, Kind, Problem, RestoreId, Result, Side,
+    BackupId, EnvironmentId, Kind, MigrationId, Problem, RestoreId, Result, Side,
     platform::{Task, TaskKind},
 };
 
@@ -42,6 +43,8 @@ use crate::deployments::DeployAction;
 pub(crate) enum Payload {
     /// A backup that is to be made, read or removed.
     Backup { backup_id: BackupId },
+    /// A migration whose file is to be read.
+    Migration { migration_id: MigrationId },
     /// A restore that is to be carried out.
     Restore { restore_id: RestoreId },
     /// A restore that makes the environment that it goes to.
@@ -79,6 +82,9 @@ fn workflow(held: &Arc<Held>, task: &Task) -> Result<Workflow> {
         }
         (TaskKind::VerifyBackup, Payload::Backup { backup_id }, _) => {
             verify_backup::workflow(held, backup_id)
+        }
+        (TaskKind::VerifyBackup, Payload::Migration { migration_id }, _) => {
+            migration::workflow(held, migration_id)
         }
         (TaskKind::Restore, Payload::Restore { restore_id }, _) => restore::workflow(held, restore_id),
         (TaskKind::Restore, Payload::NewEnvironment { restore_id }, _) => {

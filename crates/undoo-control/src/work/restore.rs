@@ -405,12 +405,13 @@ impl Conclude for Concluded {
             match end {
                 End::Succeeded => {}
                 End::Failed(_) | End::Cancelled(_) => {
-                    control.environment_gone(tx, environment, "its restore did not succeed").await?;
+                    control.environment_unmade(tx, environment, "its restore did not succeed").await?;
                 }
                 End::Stuck(_) => control.environment_to_remove(tx, environment).await?,
             }
         }
         restore_points::update(tx, &point, before).await?;
+        control.migration_settled(tx, &point).await?;
         control.tell(tx, restore_event(&point, kind, more)).await?;
         Ok(Some(json!({ "restore_id": point.id, "status": point.status })))
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use undoo_core::{BackupId, Kind, Problem, Result, platform::BackupStatus};
-use undoo_engine::{order::Failure, part};
+use undoo_engine::{
+    order::Failure,
+    part::{self, Report},
+};
 use undoo_store::{Tx, backups};
 
 use super::{
@@ -42,16 +45,7 @@ impl Step for Read {
         };
         let report = self.teller.during(signal.stop(), work).await?;
         if !report.is_whole() {
-            return Err(Problem::new(
-                Kind::NotProven,
-                "backup_not_whole",
-                format!(
-                    "backup {} is not what it should be: {} members are broken, {} files are corrupt",
-                    self.id, report.broken.total, report.corrupt.total
-                ),
-                "Use another backup; what holds of this one can still be restored, with what is missing accepted.",
-            )
-            .into());
+            return Err(not_whole(&format!("backup {}", self.id), &report).into());
         }
         Ok(json!({ "members": report.members, "bytes": report.bytes, "files": report.files }))
     }
@@ -59,6 +53,19 @@ impl Step for Read {
     fn phase(&self) -> Option<String> {
         self.teller.phase()
     }
+}
+
+/// What is said of one that was read and is not whole.
+pub(super) fn not_whole(what: &str, report: &Report) -> Problem {
+    Problem::new(
+        Kind::NotProven,
+        "backup_not_whole",
+        format!(
+            "{what} is not what it should be: {} members are broken, {} files are corrupt",
+            report.broken.total, report.corrupt.total
+        ),
+        "Use another backup; what holds of this one can still be restored, with what is missing accepted.",
+    )
 }
 
 struct Concluded {

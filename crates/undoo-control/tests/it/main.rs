@@ -12,6 +12,7 @@ mod fake_plane;
 mod identity;
 mod kept_pairs;
 mod kills;
+mod migrations;
 mod recovery;
 mod restores;
 mod servers;

@@ -52,6 +52,8 @@ words! {
         Scheduled = "scheduled",
         /// A restore was about to replace what is in it.
         PreRestore = "pre_restore",
+        /// It came from elsewhere.
+        Migration = "migration",
     }
 }
 

@@ -30,6 +30,8 @@ pub fn odoo_version(snapshot: Option<&Value>) -> Option<String> {
     let version = said(snapshot).or_else(|| said(&snapshot["environment"]))?;
     let mut parts = version.split('.');
     let (major, minor) = (parts.next()?, parts.next().unwrap_or("0"));
+    // Odoo Enterprise says `18.0+e`.
+    let minor = minor.split('+').next()?;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     (is_number(major) && is_number(minor)).then(|| format!("{major}.{minor}"))
 }

@@ -5,12 +5,12 @@ use axum::{Json, extract::State, http::StatusCode, response::Response};
 use tracing::Span;
 use undoo_api::{
     environments::{
-        AdoptRequest, DestroyRequest, EnvironmentDetails, EnvironmentPatch, EnvironmentQuery,
-        EnvironmentResponse,
+        AdoptRequest, DeployQuery, DeployRequest, DestroyRequest, EnvironmentDetails, EnvironmentPatch,
+        EnvironmentQuery, EnvironmentResponse,
     },
     tasks::TaskResponse,
 };
-use undoo_control::{Adopt, DeployAction, EnvironmentChange};
+use undoo_control::{Adopt, Deploy, DeployAction, EnvironmentChange};
 use undoo_core::{EnvironmentId, platform::Task};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -20,7 +20,7 @@ use crate::{
     request::{
         body::{Nothing, Sent},
         caller::By,
-        fields::At,
+        fields::{Asked, At},
         page::Paged,
     },
     wire,
@@ -97,7 +97,15 @@ async fn environment_get(
 ) -> Result<Json<EnvironmentDetails>> {
     let environment = app.control.environment_get(&caller, id).await?.into();
     let deployment = app.control.environment_deployment(&caller, id).await?.map(Into::into);
-    Ok(Json(EnvironmentDetails { environment, deployment }))
+    let migration = app.control.environment_migration(&caller, id).await?;
+    let restored_at = migration.as_ref().and_then(|migration| migration.restored_at);
+    Ok(Json(EnvironmentDetails {
+        environment,
+        deployment,
+        migration_id: migration.map(|migration| migration.id),
+        migration_restore_completed: restored_at.is_some(),
+        migration_restore_completed_at: restored_at,
+    }))
 }
 
 /// Changes what is known of an environment. Its Odoo is not touched.
@@ -142,9 +150,12 @@ async fn environment_delete(
 }
 
 /// Makes the containers of an environment anew that the platform has deployed. Its data stays.
+///
+/// One that waits for its migration is made around the restore of that backup: then the task is that restore. It is
+/// restored once; `force_restore` restores it over what is live.
 #[utoipa::path(
-    post, path = "/api/v1/environments/{environment_id}/deploy", tag = "environments",
-    params(("environment_id" = EnvironmentId, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+    post, path = "/api/v1/environments/{environment_id}/deploy", tag = "environments", request_body = DeployRequest,
+    params(("environment_id" = EnvironmentId, Path), DeployQuery, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     responses((status = 202, description = "Queued.", body = TaskResponse)),
     extensions(("x-permission" = json!("project.environments.update")), ("x-scope" = json!("environment")))
 )]
@@ -152,9 +163,12 @@ async fn environment_deploy(
     State(app): State<App>,
     By(caller): By,
     At(id): At<EnvironmentId>,
-    Sent { once, .. }: Sent<Nothing>,
+    Asked(query): Asked<DeployQuery>,
+    Sent { body, once }: Sent<DeployRequest>,
 ) -> Result<(StatusCode, Json<TaskResponse>)> {
-    let task = app.control.environment_do(&caller, id, DeployAction::Deploy, None, once).await?;
+    let DeployRequest { odoo_image, accept } = body;
+    let deploy = Deploy { force_restore: query.force_restore, odoo_image, accept };
+    let task = app.control.environment_deploy(&caller, id, deploy, once).await?;
     Ok(queued(task))
 }
 

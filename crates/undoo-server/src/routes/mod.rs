@@ -4,6 +4,7 @@ mod auth;
 mod backups;
 mod downloads;
 mod environments;
+mod migrations;
 mod organizations;
 mod recovery;
 mod restores;
@@ -25,6 +26,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(users::routes())
         .merge(organizations::routes())
         .merge(environments::routes())
+        .merge(migrations::routes())
         .merge(servers::routes())
         .merge(storages::routes())
         .merge(backups::routes())

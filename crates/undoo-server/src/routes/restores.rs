@@ -125,23 +125,11 @@ fn wish(body: RestoreRequestV2) -> Result<RestoreWish> {
             json!({ "strategy": "stop_first", "confirmed": body.drop_live.unwrap_or_default() })
         }
     };
-    let new = |new: NewEnvironment| undoo_control::NewEnvironment {
-        name: new.name,
-        environment_type: new.environment_type,
-        server_id: new.server_id,
-        domain: new.domain,
-        odoo_image: new.odoo_image,
-        deployment: DeploymentWish {
-            postgres_image: new.postgres_image,
-            http_port: new.http_port,
-            odoo_conf: new.odoo_conf,
-        },
-    };
     Ok(RestoreWish {
         keep_raw_pair_instead: body.keep_raw_pair_instead,
         mode: Some(body.target.mode),
         target_environment_id: body.target.environment_id,
-        new_environment: body.target.new_environment.map(new),
+        new_environment: body.target.new_environment.map(new_environment),
         create_pre_restore_backup: body.create_pre_restore_backup,
         include_filestore: body.include_filestore,
         include_database: body.include_database,
@@ -154,6 +142,22 @@ fn wish(body: RestoreRequestV2) -> Result<RestoreWish> {
         undo_window_hours: Some(body.undo_window_hours),
         ..RestoreWish::of(body.backup_id)
     })
+}
+
+/// An environment that is to be made.
+pub(super) fn new_environment(new: NewEnvironment) -> undoo_control::NewEnvironment {
+    undoo_control::NewEnvironment {
+        name: new.name,
+        environment_type: new.environment_type,
+        server_id: new.server_id,
+        domain: new.domain,
+        odoo_image: new.odoo_image,
+        deployment: DeploymentWish {
+            postgres_image: new.postgres_image,
+            http_port: new.http_port,
+            odoo_conf: new.odoo_conf,
+        },
+    }
 }
 
 fn note(started: &Started) {

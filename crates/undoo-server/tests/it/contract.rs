@@ -58,6 +58,7 @@ async fn things(platform: &Platform, at: &Place, owner: &User) -> Ids {
     ids.add("project_id", at.project.id);
     ids.add("server_id", at.server.id);
     ids.add("recovery_plan_id", at.recovery);
+    ids.add("migration_id", at.migration);
     ids.add("container", "acme_odoo");
     let caller = platform.caller(owner).await;
     for _ in 0..SPARE {

@@ -1,13 +1,13 @@
 //! An organisation with a project, and one of everything in it.
 
 use serde_json::json;
-use undoo_control::{NewStorage, RecoveryWish, RestoreWish};
+use undoo_control::{MigrationFrom, MigrationWish, NewEnvironment, NewStorage, RecoveryWish, RestoreWish};
 use undoo_core::{
-    BackupId, EnvironmentId, OrganisationId, ProjectId, RecoveryPlanId, ServerId, StorageId,
+    BackupId, EnvironmentId, MigrationId, OrganisationId, ProjectId, RecoveryPlanId, ServerId, StorageId,
     platform::{
         Backup, BackupStatus, BackupType, Capacity, DeploymentRecord, DeploymentState, Environment,
-        EnvironmentStatus, EnvironmentType, OrgRole, Organisation, Project, RestorePoint, Server,
-        ServerStatus, StorageRecord, Task, User, recovery_plan::Targets,
+        EnvironmentStatus, EnvironmentType, MigrationSource, OrgRole, Organisation, Project, RestorePoint,
+        Server, ServerStatus, StorageRecord, Task, User, recovery_plan::Targets,
     },
 };
 use undoo_store::{backups, deployments, environments, people, restore_points, servers};
@@ -29,6 +29,8 @@ pub struct Place {
     pub task: Task,
     /// Of the environment's server.
     pub recovery: RecoveryPlanId,
+    /// To an environment that waits, with nothing uploaded.
+    pub migration: MigrationId,
     /// A member of organisation and project.
     pub member: User,
 }
@@ -75,10 +77,23 @@ impl Platform {
         backups::insert(&self.store, &backup).await.unwrap();
         let (restore, task) = self.waiting_restore(&backup).await;
         let recovery = self.recovery(&admin, &server).await;
+        let migration = self.migration(&admin, &project, &server, &storage).await;
         let member = self.user(false).await;
         let role = Some(OrgRole::Member);
         people::org_role_set(&self.store, organisation.id, member.id, role).await.unwrap();
-        Place { organisation, project, server, storage, environment, backup, restore, task, recovery, member }
+        Place {
+            organisation,
+            project,
+            server,
+            storage,
+            environment,
+            backup,
+            restore,
+            task,
+            recovery,
+            migration,
+            member,
+        }
     }
 
     pub async fn environment(
@@ -141,6 +156,32 @@ impl Platform {
         (backup.status, backup.storage_id) = (status, Some(at.storage.id));
         backups::insert(&self.store, &backup).await.unwrap();
         backup
+    }
+
+    async fn migration(
+        &self,
+        admin: &User,
+        project: &Project,
+        server: &Server,
+        storage: &StorageRecord,
+    ) -> MigrationId {
+        let wish = MigrationWish {
+            project_id: project.id,
+            source: MigrationSource::OdooSh,
+            from: MigrationFrom::Upload(1000),
+            environment: NewEnvironment {
+                name: format!("Migrated {}", server.id),
+                environment_type: EnvironmentType::Staging,
+                server_id: Some(server.id),
+                domain: None,
+                odoo_image: None,
+                deployment: Default::default(),
+            },
+            limits: [Some(1), Some(512), Some(1)],
+            storage_id: Some(storage.id),
+            accept: Vec::new(),
+        };
+        self.control.migration_create(&self.caller(admin).await, wish, None).await.unwrap().id
     }
 
     async fn recovery(&self, admin: &User, lost: &Server) -> RecoveryPlanId {

@@ -1,6 +1,7 @@
 //! The commands that talk to an Undoo server instead of a machine: what `undoo login` signs in to.
 
 mod env;
+mod migrate;
 mod recover;
 mod restore;
 
@@ -9,10 +10,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use undoo_core::{
     BackupId, TaskId,
-    platform::{BackupStatus, EnvironmentType, RestoreStatus, TaskStatus},
+    platform::{BackupStatus, EnvironmentType, MigrationSource, RestoreStatus, TaskStatus},
 };
 
-pub use env::{EnvAct, EnvAdopt, EnvCommand, EnvDestroy, EnvFound, EnvShow};
+pub use env::{EnvAct, EnvAdopt, EnvCommand, EnvDeploy, EnvDestroy, EnvFound, EnvShow};
+pub use migrate::{MigrateCommand, MigrateNew, MigrateResume, OneMigration};
 pub use recover::Recover;
 pub use restore::{
     OneRestore, RestoreCommand, RestoreList, RestoreNew, RestoreRelease, RestoreStart, RestoreUndo,
@@ -33,6 +35,9 @@ pub enum RemoteCommand {
     /// Servers of the platform, which environments are on.
     #[command(subcommand)]
     Server(ServerCommand),
+    /// Make environments from backups that were made elsewhere: by Odoo.sh, a database manager, another hoster.
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
     /// Bring environments back on other servers after theirs were lost: a plan first, then carried out.
     Recover(Recover),
     /// Work of the server: what waits, what runs and what came of it.
@@ -257,7 +262,7 @@ macro_rules! words {
     };
 }
 
-words!(BackupStatus, EnvironmentType, RestoreStatus, TaskStatus);
+words!(BackupStatus, EnvironmentType, MigrationSource, RestoreStatus, TaskStatus);
 
 impl RemoteCommand {
     /// Whether a program reads the output.
@@ -266,6 +271,7 @@ impl RemoteCommand {
             Self::Login(_) | Self::Logout => false,
             Self::Env(command) => command.wants_json(),
             Self::Server(command) => command.wants_json(),
+            Self::Migrate(command) => command.wants_json(),
             Self::Recover(recover) => recover.server.json,
             Self::Task(command) => match command {
                 TaskCommand::List(list) => list.server.json,

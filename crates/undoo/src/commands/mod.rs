@@ -143,7 +143,7 @@ pub(crate) async fn confirm_by_name(
     if text == name {
         return Ok(text);
     }
-    let message = format!("\"{text}\" is not the name \"{name}\"; nothing was touched");
+    let message = format!("\"{text}\" is not \"{name}\"; nothing was touched");
     Err(not_confirmed(&message, String::new()))
 }
 

@@ -4,7 +4,8 @@
 use undoo_api::{
     client::IdempotencyKey,
     environments::{
-        AdoptRequest, DestroyRequest, EnvironmentDetails, EnvironmentQuery, EnvironmentResponse, FoundOdoo,
+        AdoptRequest, DeployQuery, DeployRequest, DestroyRequest, EnvironmentDetails, EnvironmentQuery,
+        EnvironmentResponse, FoundOdoo,
     },
     tasks::TaskResponse,
 };
@@ -16,7 +17,7 @@ use undoo_engine::order::Failure;
 
 use super::{Remote, one, page, server::server, watch};
 use crate::{
-    cli::remote::{EnvAct, EnvAdopt, EnvCommand, EnvDestroy, EnvFound, EnvShow, ServerArgs},
+    cli::remote::{EnvAct, EnvAdopt, EnvCommand, EnvDeploy, EnvDestroy, EnvFound, EnvShow, ServerArgs},
     commands::{confirm, confirm_by_name, print_json},
     ui::Ui,
 };
@@ -27,7 +28,7 @@ pub(super) async fn run(command: EnvCommand, ui: &Ui) -> Result<(), Failure> {
         EnvCommand::Show(arguments) => show(&arguments).await,
         EnvCommand::Found(arguments) => found(&arguments).await,
         EnvCommand::Adopt(arguments) => adopt(&arguments, ui).await,
-        EnvCommand::Deploy(arguments) => act(&arguments, TaskKind::Deploy, ui).await,
+        EnvCommand::Deploy(arguments) => deploy(&arguments, ui).await,
         EnvCommand::Start(arguments) => act(&arguments, TaskKind::Start, ui).await,
         EnvCommand::Stop(arguments) => act(&arguments, TaskKind::Stop, ui).await,
         EnvCommand::Destroy(arguments) => destroy(&arguments, ui).await,
@@ -82,9 +83,10 @@ async fn show(arguments: &EnvShow) -> Result<(), Failure> {
 
 fn described(details: EnvironmentDetails) -> comfy_table::Table {
     let one = details.environment;
-    let (made, port) = match details.deployment {
-        Some(deployment) => (deployment.state.to_string(), deployment.http_port),
-        None => ("adopted".to_owned(), None),
+    let (made, port) = match (details.deployment, details.migration_id) {
+        (Some(deployment), _) => (deployment.state.to_string(), deployment.http_port),
+        (None, Some(_)) => ("waits for its migration".to_owned(), None),
+        (None, None) => ("adopted".to_owned(), None),
     };
     page::properties([
         ("Name", one.name),
@@ -99,6 +101,8 @@ fn described(details: EnvironmentDetails) -> comfy_table::Table {
         ("Domain", page::text(one.domain)),
         ("Port", page::text(port)),
         ("Deployment", made),
+        ("Migration", page::text(details.migration_id)),
+        ("Migration restored", page::text(details.migration_restore_completed_at.map(page::time))),
         ("Added", page::time(one.create_date)),
     ])
 }
@@ -168,19 +172,38 @@ async fn act(arguments: &EnvAct, action: TaskKind, ui: &Ui) -> Result<(), Failur
     let environment = remote.environment(&arguments.environment).await?;
     let (id, name) = (environment.id, &environment.name);
     if environment.environment_type == EnvironmentType::Production && action != TaskKind::Start {
-        let question = match action {
-            TaskKind::Stop => format!("Stop {name} (production)?"),
-            _ => format!("Make the containers of {name} (production) anew? It is away for a moment."),
-        };
-        confirm(&question, arguments.yes, ui).await?;
+        confirm(&format!("Stop {name} (production)?"), arguments.yes, ui).await?;
     }
     let key = IdempotencyKey::generate();
     let task = match action {
         TaskKind::Start => remote.client.environment_start(id, &key).await?,
-        TaskKind::Stop => remote.client.environment_stop(id, &key).await?,
-        _ => remote.client.environment_deploy(id, &key).await?,
+        _ => remote.client.environment_stop(id, &key).await?,
     };
     followed(&remote, task, name, (arguments.watch, arguments.server.json), ui).await
+}
+
+async fn deploy(arguments: &EnvDeploy, ui: &Ui) -> Result<(), Failure> {
+    let EnvDeploy { act, force_restore, confirm: word, image, accept } = arguments;
+    let remote = Remote::open(&act.server)?;
+    let environment = remote.environment(&act.environment).await?;
+    let (id, name) = (environment.id, &environment.name);
+    let details = remote.client.environment(id).await?;
+    if *force_restore {
+        let question = format!(
+            "The database and the files of {name} ({}) would be replaced by its migration's backup. What was \
+             written since is in the safety backup only. Type RESTORE to go on:",
+            environment.environment_type
+        );
+        confirm_by_name(&question, "RESTORE", ("--confirm", word.as_deref()), ui).await?;
+    } else if environment.environment_type == EnvironmentType::Production && details.deployment.is_some() {
+        let question = format!("Make the containers of {name} (production) anew? It is away for a moment.");
+        confirm(&question, act.yes, ui).await?;
+    }
+    let query = DeployQuery { force_restore: *force_restore };
+    let request = DeployRequest { odoo_image: image.clone(), accept: accept.clone() };
+    let key = IdempotencyKey::generate();
+    let task = remote.client.environment_deploy(id, query, &request, &key).await?;
+    followed(&remote, task, name, (act.watch, act.server.json), ui).await
 }
 
 async fn destroy(arguments: &EnvDestroy, ui: &Ui) -> Result<(), Failure> {

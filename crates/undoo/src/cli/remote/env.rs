@@ -16,8 +16,9 @@ pub enum EnvCommand {
     Found(EnvFound),
     /// Make an Odoo that runs already an environment. Nothing in it is changed.
     Adopt(EnvAdopt),
-    /// Make the containers anew of an environment that the platform has deployed; its data stays.
-    Deploy(EnvAct),
+    /// Make an environment that waits for its migration; of any other that the platform has deployed, make the
+    /// containers anew: its data stays.
+    Deploy(EnvDeploy),
     /// Start an environment that the platform has deployed.
     Start(EnvAct),
     /// Stop an environment that the platform has deployed; its data stays.
@@ -34,7 +35,8 @@ impl EnvCommand {
             Self::Show(show) => show.server.json,
             Self::Found(found) => found.server.json,
             Self::Adopt(adopt) => adopt.server.json,
-            Self::Deploy(act) | Self::Start(act) | Self::Stop(act) => act.server.json,
+            Self::Deploy(deploy) => deploy.act.server.json,
+            Self::Start(act) | Self::Stop(act) => act.server.json,
             Self::Destroy(destroy) => destroy.server.json,
         }
     }
@@ -95,7 +97,28 @@ pub struct EnvAdopt {
     pub server: ServerArgs,
 }
 
-/// `undoo env deploy|start|stop`
+/// `undoo env deploy`
+#[derive(Debug, Args)]
+pub struct EnvDeploy {
+    /// What is deployed.
+    #[command(flatten)]
+    pub act: EnvAct,
+    /// Restore the backup of its migration again, over what is live now. That is backed up before; what was
+    /// written since the first restore is then to be found there only. Asks for the word RESTORE.
+    #[arg(long, conflicts_with = "image")]
+    pub force_restore: bool,
+    /// The word RESTORE, to go on without the question of --force-restore.
+    #[arg(long, value_name = "RESTORE", requires = "force_restore")]
+    pub confirm: Option<String>,
+    /// Odoo's image for an environment that waits for its migration. [default: that of the backup's version]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Accept a finding about the migration's backup by its code; may be given several times.
+    #[arg(long, value_name = "CODE")]
+    pub accept: Vec<String>,
+}
+
+/// `undoo env start|stop`
 #[derive(Debug, Args)]
 pub struct EnvAct {
     /// The environment: its id, PROJECT/NAME, or NAME where it is the only one.

@@ -125,7 +125,7 @@ pub struct RestoreNew {
     pub conf: Vec<(String, String)>,
 }
 
-fn option_of_conf(text: &str) -> Result<(String, String), String> {
+pub(super) fn option_of_conf(text: &str) -> Result<(String, String), String> {
     let (option, value) = text.split_once('=').ok_or("write OPTION=VALUE, such as workers=2")?;
     Ok((option.trim().to_owned(), value.trim().to_owned()))
 }

@@ -8,6 +8,7 @@ mod m0002_invitations;
 mod m0003_servers;
 mod m0004_deployments;
 mod m0005_recovery_plans;
+mod m0006_migrations;
 mod words;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrations {
             Box::new(m0003_servers::Migration),
             Box::new(m0004_deployments::Migration),
             Box::new(m0005_recovery_plans::Migration),
+            Box::new(m0006_migrations::Migration),
         ]
     }
 }
