@@ -321,7 +321,7 @@ fn not_uploaded(migration: &Migration) -> Problem {
     let (why, remedy) = match migration.status {
         MigrationStatus::Pending | MigrationStatus::Uploading => (
             "has not arrived",
-            format!("Upload it: `undoo migrate resume {id} FILE` goes on where it was left."),
+            format!("Upload it: `undoo migration resume {id} FILE` goes on where it was left."),
         ),
         MigrationStatus::Verifying => {
             ("is still being read from end to end", "Wait until that is over.".into())
@@ -330,7 +330,7 @@ fn not_uploaded(migration: &Migration) -> Problem {
         _ => (
             "could not be read",
             format!(
-                "{} `undoo migrate verify {id}` reads it again.",
+                "{} `undoo migration verify {id}` reads it again.",
                 migration.error_message.as_deref().unwrap_or_default()
             ),
         ),

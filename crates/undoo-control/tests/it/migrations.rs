@@ -210,7 +210,7 @@ async fn a_file_that_is_no_backup_is_told_and_stays(world: World) {
     assert!(failed.failed_at.is_some() && failed.error_message.is_some());
     let refused = world.deploy(&migration, false).await.unwrap_err();
     assert_eq!(refused.code, "not_uploaded");
-    assert!(refused.remedy.contains("undoo migrate verify"), "{refused}");
+    assert!(refused.remedy.contains("undoo migration verify"), "{refused}");
     assert_eq!(world.objects().await, 1, "nothing that was uploaded is lost");
     // The storage was at fault: the file is there as it should be, and is read again.
     let backup = world.backup(migration.backup_id).await;

@@ -1,7 +1,7 @@
 //! The commands that talk to an Undoo server instead of a machine: what `undoo login` signs in to.
 
 mod env;
-mod migrate;
+mod migration;
 mod recover;
 mod restore;
 
@@ -14,7 +14,7 @@ use undoo_core::{
 };
 
 pub use env::{EnvAct, EnvAdopt, EnvCommand, EnvDeploy, EnvDestroy, EnvFound, EnvShow};
-pub use migrate::{MigrateCommand, MigrateNew, MigrateResume, OneMigration};
+pub use migration::{MigrationCommand, MigrationNew, MigrationResume, OneMigration};
 pub use recover::Recover;
 pub use restore::{
     OneRestore, RestoreCommand, RestoreList, RestoreNew, RestoreRelease, RestoreStart, RestoreUndo,
@@ -37,7 +37,7 @@ pub enum RemoteCommand {
     Server(ServerCommand),
     /// Make environments from backups that were made elsewhere: by Odoo.sh, a database manager, another hoster.
     #[command(subcommand)]
-    Migrate(MigrateCommand),
+    Migration(MigrationCommand),
     /// Bring environments back on other servers after theirs were lost: a plan first, then carried out.
     Recover(Recover),
     /// Work of the server: what waits, what runs and what came of it.
@@ -271,7 +271,7 @@ impl RemoteCommand {
             Self::Login(_) | Self::Logout => false,
             Self::Env(command) => command.wants_json(),
             Self::Server(command) => command.wants_json(),
-            Self::Migrate(command) => command.wants_json(),
+            Self::Migration(command) => command.wants_json(),
             Self::Recover(recover) => recover.server.json,
             Self::Task(command) => match command {
                 TaskCommand::List(list) => list.server.json,
@@ -322,6 +322,32 @@ mod tests {
         {
             assert!(parsed(&format!("backup {command} --json")).is_ok(), "{command}");
         }
+    }
+
+    #[test]
+    fn a_migration_takes_a_file_or_a_key_and_is_forced_by_a_word() {
+        let line = "migration new acme.zip --name Acme --type production --source odoo_sh --conf workers=2";
+        let Ok(Command::Remote(RemoteCommand::Migration(MigrationCommand::New(new)))) = parsed(line) else {
+            panic!()
+        };
+        assert_eq!((new.source, new.conf.len()), (MigrationSource::OdooSh, 1));
+        let stored = "migration new --stored acme.zip --storage Bucket --name Acme --type staging --json";
+        for line in [stored, "migration resume ID acme.zip", "migration list --json", "migration verify ID"] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
+        for line in [
+            "migration new --name Acme --type staging",
+            "migration new acme.zip --stored acme.zip --storage Bucket --name Acme --type staging",
+            "migration new --stored acme.zip --name Acme --type staging",
+            "env deploy Acme --confirm RESTORE",
+        ] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+        let line = "env deploy Acme --force-restore --confirm RESTORE --watch";
+        let Ok(Command::Remote(RemoteCommand::Env(EnvCommand::Deploy(deploy)))) = parsed(line) else {
+            panic!()
+        };
+        assert!(deploy.force_restore && deploy.act.watch && deploy.confirm.as_deref() == Some("RESTORE"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod backup;
 mod env;
 mod login;
-mod migrate;
+mod migration;
 mod page;
 mod recover;
 mod restore;
@@ -41,7 +41,7 @@ pub async fn run(command: RemoteCommand, ui: &Ui) -> Result<(), Failure> {
         RemoteCommand::Logout => login::logout(ui).await,
         RemoteCommand::Env(command) => env::run(command, ui).await,
         RemoteCommand::Server(command) => server::run(command, ui).await,
-        RemoteCommand::Migrate(command) => migrate::run(command, ui).await,
+        RemoteCommand::Migration(command) => migration::run(command, ui).await,
         RemoteCommand::Recover(arguments) => recover::run(&arguments, ui).await,
         RemoteCommand::Task(command) => task::run(command, ui).await,
     })

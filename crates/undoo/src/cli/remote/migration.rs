@@ -1,4 +1,4 @@
-//! `undoo migrate`: an environment from a backup that was made elsewhere.
+//! `undoo migration`: an environment from a backup that was made elsewhere.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use undoo_core::{
 
 use super::{ServerArgs, restore::option_of_conf, words};
 
-/// `undoo migrate`
+/// `undoo migration`
 #[derive(Debug, Subcommand)]
-pub enum MigrateCommand {
+pub enum MigrationCommand {
     /// Make an environment that waits for a backup from elsewhere, and upload that backup.
-    New(MigrateNew),
+    New(MigrationNew),
     /// Go on with an upload where it was left.
-    Resume(MigrateResume),
+    Resume(MigrationResume),
     /// List migrations, newest first.
     List(ServerArgs),
     /// Show a migration.
@@ -25,7 +25,7 @@ pub enum MigrateCommand {
     Verify(OneMigration),
 }
 
-impl MigrateCommand {
+impl MigrationCommand {
     /// Whether a program reads the output.
     pub fn wants_json(&self) -> bool {
         match self {
@@ -37,10 +37,10 @@ impl MigrateCommand {
     }
 }
 
-/// `undoo migrate new`
+/// `undoo migration new`
 #[derive(Debug, Args)]
 #[command(after_long_help = NOTES)]
-pub struct MigrateNew {
+pub struct MigrationNew {
     /// The backup: one file, in any layout that `undoo inspect` knows.
     #[arg(value_name = "FILE", required_unless_present = "stored", conflicts_with = "stored")]
     pub file: Option<PathBuf>,
@@ -105,12 +105,12 @@ due are held until `undoo restore release`, since the old system may still run.
 
 It is restored once. Deploying the environment again keeps its data.
 
-Where the line breaks, the upload goes on by itself; after this command was ended, with `undoo migrate resume`.
+Where the line breaks, the upload goes on by itself; after this command was ended, with `undoo migration resume`.
 What nobody goes on with for a week is removed.";
 
-/// `undoo migrate resume`
+/// `undoo migration resume`
 #[derive(Debug, Args)]
-pub struct MigrateResume {
+pub struct MigrationResume {
     /// Which.
     #[command(flatten)]
     pub one: OneMigration,

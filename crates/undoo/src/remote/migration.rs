@@ -1,4 +1,4 @@
-//! `undoo migrate`: a backup from elsewhere on its way to the platform, and what came of it.
+//! `undoo migration`: a backup from elsewhere on its way to the platform, and what came of it.
 
 use std::{
     fs::File,
@@ -23,7 +23,7 @@ use undoo_engine::order::{Answer, Audience, Failure, Phase};
 
 use super::{Remote, env::storage, page, server::server};
 use crate::{
-    cli::remote::{MigrateCommand, MigrateNew, MigrateResume, OneMigration, ServerArgs},
+    cli::remote::{MigrationCommand, MigrationNew, MigrationResume, OneMigration, ServerArgs},
     commands::{bytes, print_json},
     interrupt::interrupted,
     ui::Ui,
@@ -36,17 +36,17 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two tries, and two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(command: MigrateCommand, ui: &Ui) -> Result<(), Failure> {
+pub(super) async fn run(command: MigrationCommand, ui: &Ui) -> Result<(), Failure> {
     match command {
-        MigrateCommand::New(arguments) => new(arguments, ui).await,
-        MigrateCommand::Resume(arguments) => resume(&arguments, ui).await,
-        MigrateCommand::List(arguments) => list(&arguments).await,
-        MigrateCommand::Show(arguments) => show(&arguments).await,
-        MigrateCommand::Verify(arguments) => verify(&arguments, ui).await,
+        MigrationCommand::New(arguments) => new(arguments, ui).await,
+        MigrationCommand::Resume(arguments) => resume(&arguments, ui).await,
+        MigrationCommand::List(arguments) => list(&arguments).await,
+        MigrationCommand::Show(arguments) => show(&arguments).await,
+        MigrationCommand::Verify(arguments) => verify(&arguments, ui).await,
     }
 }
 
-async fn new(arguments: MigrateNew, ui: &Ui) -> Result<(), Failure> {
+async fn new(arguments: MigrationNew, ui: &Ui) -> Result<(), Failure> {
     let remote = Remote::open(&arguments.server)?;
     let organisation = remote.organisation().await?.id;
     let project = remote.project(organisation, arguments.project.as_deref()).await?;
@@ -87,7 +87,7 @@ async fn new(arguments: MigrateNew, ui: &Ui) -> Result<(), Failure> {
     read(&remote, migration.id, arguments.server.json, ui).await
 }
 
-async fn resume(arguments: &MigrateResume, ui: &Ui) -> Result<(), Failure> {
+async fn resume(arguments: &MigrationResume, ui: &Ui) -> Result<(), Failure> {
     let remote = Remote::open(&arguments.one.server)?;
     let migration = remote.client.migration(arguments.one.id).await?;
     upload(&remote, &migration, &arguments.file, ui).await?;
@@ -150,7 +150,7 @@ async fn upload(remote: &Remote, migration: &MigrationResponse, file: &Path, ui:
         } else if since.elapsed() > PATIENCE {
             let gone = problem.unwrap_or_else(|| left(id, file));
             let remedy =
-                format!("{} Go on later: `undoo migrate resume {id} {}`.", gone.remedy, file.display());
+                format!("{} Go on later: `undoo migration resume {id} {}`.", gone.remedy, file.display());
             return Err(
                 Problem::new(gone.kind, gone.code, gone.message, remedy.trim_start().to_owned()).into()
             );
@@ -210,7 +210,7 @@ fn content_of(
 
 fn left(id: MigrationId, file: &Path) -> Problem {
     let message = "the upload was left; what has arrived stays for a week";
-    let remedy = format!("go on with it: `undoo migrate resume {id} {}`", file.display());
+    let remedy = format!("go on with it: `undoo migration resume {id} {}`", file.display());
     Problem::new(Kind::Cancelled, "cancelled", message, remedy)
 }
 
@@ -226,7 +226,7 @@ async fn read(remote: &Remote, id: MigrationId, json: bool, ui: &Ui) -> Result<(
             () = tokio::time::sleep(PAUSE) => {}
             () = interrupted() => {
                 let message = "the platform goes on reading the backup";
-                let remedy = format!("`undoo migrate show {id}` says how far it is");
+                let remedy = format!("`undoo migration show {id}` says how far it is");
                 return Err(Problem::new(Kind::Cancelled, "cancelled", message, remedy).into());
             }
         }
@@ -235,7 +235,7 @@ async fn read(remote: &Remote, id: MigrationId, json: bool, ui: &Ui) -> Result<(
     if migration.status == MigrationStatus::Failed {
         let message = migration.error_message.unwrap_or_default();
         let remedy =
-            format!("`undoo migrate verify {id}` reads it again; else begin anew with another backup");
+            format!("`undoo migration verify {id}` reads it again; else begin anew with another backup");
         return Err(Problem::new(Kind::NotProven, "backup_unreadable", message, remedy).into());
     }
     if ui.is_json() {
@@ -292,7 +292,7 @@ async fn list(arguments: &ServerArgs) -> Result<(), Failure> {
         return print_json(&migrations);
     }
     if migrations.is_empty() {
-        println!("No migrations. `undoo migrate new` begins one.");
+        println!("No migrations. `undoo migration new` begins one.");
         return Ok(());
     }
     let mut table = page::table(&["MIGRATION", "FROM", "STATUS", "BEGUN", "RESTORED", "ENVIRONMENT"]);
