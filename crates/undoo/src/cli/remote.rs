@@ -358,8 +358,11 @@ mod tests {
         let Some(RestoreCommand::Start(start)) = there.command else { panic!() };
         let new = start.new;
         assert_eq!((new.name.as_deref(), new.on.as_deref()), (Some("Clone"), Some("Frankfurt")));
-        assert_eq!((new.environment_type, new.http_port), (Some(EnvironmentType::Production), Some(8070)));
-        assert_eq!(new.conf[1], ("limit_time_cpu".to_owned(), "600".to_owned()));
+        assert_eq!(
+            (new.environment_type, new.environment.http_port),
+            (Some(EnvironmentType::Production), Some(8070))
+        );
+        assert_eq!(new.environment.conf[1], ("limit_time_cpu".to_owned(), "600".to_owned()));
         assert!(parsed("restore start ID --new Clone --no-safety-backup --database-only").is_ok());
     }
 
