@@ -6,7 +6,7 @@
 
 mod value;
 
-use undoo_archive::{Backup, addons::Modules, backup::Inspection};
+use undoo_archive::{Backup, addons::Modules, backup::Inspection, manifest::ours::SignatureState};
 use undoo_control::plane::DeployStep;
 use undoo_core::{Finding, Kind, Problem, Result, platform::Deployment};
 use undoo_engine::{order::Failure, source::BackupOrder};
@@ -51,7 +51,10 @@ impl New {
         trust: Trust<'_>,
     ) -> Result<Self> {
         let manifest = backup.manifest.as_ref();
+        let signed = manifest.filter(|manifest| manifest.signature == SignatureState::Valid);
+        let key = signed.and_then(|manifest| manifest.undoo.as_ref()?.public_key.as_ref());
         let told = Told {
+            is_trusted: key.is_some_and(|key| trust.keys.contains(key)),
             environment: manifest.and_then(|manifest| Some(&manifest.undoo.as_ref()?.environment)),
             odoo_version: inspection.odoo.version.as_deref(),
             postgres_version: inspection

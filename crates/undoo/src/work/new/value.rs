@@ -20,6 +20,8 @@ use undoo_core::{
 use undoo_engine::pg::random_password;
 use undoo_hosts::target::ConfFile;
 
+/// Code of the finding about images whose namer is not known. It can be accepted.
+const IMAGES_UNTRUSTED: &str = "images_untrusted";
 /// Code of the finding about options that are not taken over.
 const CONF_LEFT_OUT: &str = "conf_left_out";
 /// What a value was in a backup's `odoo.conf` that is secret.
@@ -83,6 +85,8 @@ const LEAST_MEMORY: u32 = 512;
 pub struct Told<'a> {
     /// What our own manifest says; `None` for the backups of others.
     pub environment: Option<&'a ours::Environment>,
+    /// Whether a key that is trusted has signed that.
+    pub is_trusted: bool,
     /// Odoo's version by any manifest, such as `19.0`.
     pub odoo_version: Option<&'a str>,
     /// Version of the PostgreSQL that was dumped.
@@ -153,7 +157,32 @@ pub fn deployment(
     deployment.check()?;
     let left_out: Vec<String> =
         left_out.into_iter().filter(|option| !deployment.odoo_conf.contains_key(option)).collect();
-    Ok((deployment, not_taken(&left_out)))
+    let mut findings = not_taken(&left_out);
+    let theirs = [
+        words.odoo_image.is_none().then_some(&deployment.odoo_image),
+        words.postgres_image.is_none().then_some(&deployment.postgres_image),
+    ];
+    if !told.is_trusted {
+        findings.extend(untrusted(theirs.into_iter().flatten()));
+    }
+    Ok((deployment, findings))
+}
+
+/// An image is code that would be run, and whoever made the backup may name any. The official ones are known.
+fn untrusted<'a>(images: impl Iterator<Item = &'a String>) -> Option<Finding> {
+    let is_official = |image: &str| {
+        let name = image.split([':', '@']).next().unwrap_or_default();
+        ["odoo", "postgres"].contains(&name)
+    };
+    let unknown: Vec<&str> = images.map(String::as_str).filter(|image| !is_official(image)).collect();
+    (!unknown.is_empty()).then(|| {
+        let images = unknown.join(", ");
+        Finding::needs_acceptance(
+            IMAGES_UNTRUSTED,
+            format!("the backup names images that would be run, and no key that is trusted has signed it: {images}"),
+            "Look whether they are yours; or name others with --odoo-image and --postgres-image.",
+        )
+    })
 }
 
 /// The limits of both containers together, and no more cores than there are: the engine would refuse them.

@@ -41,7 +41,12 @@ fn words(name: &str) -> Words<'_> {
 #[test]
 fn an_environment_is_what_its_backup_says_it_was() {
     let environment = environment();
-    let told = Told { environment: Some(&environment), odoo_version: Some("19.0"), postgres_version: None };
+    let told = Told {
+        environment: Some(&environment),
+        is_trusted: true,
+        odoo_version: Some("19.0"),
+        postgres_version: None,
+    };
     let (made, findings) = deployment(&told, &words("acme"), Some(2)).unwrap();
     assert_eq!((made.names.odoo().as_str(), made.database.as_str()), ("acme_odoo", "acme"));
     assert_eq!(made.odoo_image, "registry.example.com/acme/odoo:19");
@@ -94,7 +99,7 @@ fn what_is_typed_goes_before_what_the_backup_says() {
 #[test]
 fn the_backup_of_another_tool_is_an_odoo_of_its_version_without_limits() {
     let told =
-        Told { environment: None, odoo_version: Some("18.0"), postgres_version: Some("15.20 (Debian)") };
+        Told { odoo_version: Some("18.0"), postgres_version: Some("15.20 (Debian)"), ..Told::default() };
     let (made, findings) = deployment(&told, &words("acme"), Some(2)).unwrap();
     assert_eq!((made.odoo_image.as_str(), made.postgres_image.as_str()), ("odoo:18.0", "postgres:15-alpine"));
     assert_eq!((made.limits, made.odoo_conf.len(), findings.len()), (Limits::default(), 0, 0));
@@ -127,5 +132,34 @@ fn a_hostile_odoo_conf_gets_no_line_of_its_own_in() {
         let told = Told { environment: Some(&environment), odoo_version: Some("19.0"), ..Told::default() };
         let (made, _) = deployment(&told, &words("acme"), None).unwrap();
         assert!(made.odoo_conf.is_empty(), "{text}: {:?}", made.odoo_conf);
+    }
+}
+
+#[test]
+fn images_that_a_stranger_names_are_not_run_unasked() {
+    let strange = environment();
+    let found = |environment: &ours::Environment, is_trusted, words: &Words<'_>| {
+        let told = Told { environment: Some(environment), is_trusted, ..Told::default() };
+        let findings = deployment(&told, words, None).unwrap().1;
+        findings.into_iter().find(|finding| finding.code == IMAGES_UNTRUSTED)
+    };
+    let finding = found(&strange, false, &words("acme")).expect("it has to be accepted");
+    assert!(finding.acceptable && finding.message.contains("acme/odoo:19, pgvector/"), "{}", finding.message);
+    assert_eq!(found(&strange, true, &words("acme")), None);
+    let named =
+        Words { odoo_image: Some("acme/odoo:19"), postgres_image: Some("postgres:16"), ..words("acme") };
+    assert_eq!(found(&strange, false, &named), None);
+    for (image, is_known) in [
+        ("odoo:19.0", true),
+        ("odoo@sha256:ab", true),
+        ("odoo.example.com/odoo:19.0", false),
+        ("x/odoo", false),
+    ] {
+        let environment = ours::Environment {
+            odoo_image: Some(image.into()),
+            postgres_image: Some("postgres:16-alpine".into()),
+            ..ours::Environment::default()
+        };
+        assert_eq!(found(&environment, false, &words("acme")).is_none(), is_known, "{image}");
     }
 }
