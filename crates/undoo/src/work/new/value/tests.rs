@@ -47,7 +47,7 @@ fn an_environment_is_what_its_backup_says_it_was() {
         odoo_version: Some("19.0"),
         postgres_version: None,
     };
-    let (made, findings) = deployment(&told, &words("acme"), Some(2)).unwrap();
+    let (made, findings) = deployment(&told, &words("acme"), Some(2)).expect("a deployment");
     assert_eq!((made.names.odoo().as_str(), made.database.as_str()), ("acme_odoo", "acme"));
     assert_eq!(made.odoo_image, "registry.example.com/acme/odoo:19");
     assert_eq!(made.postgres_image, "pgvector/pgvector:pg16");
@@ -84,7 +84,7 @@ fn what_is_typed_goes_before_what_the_backup_says() {
         postgres_image: Some("postgres:16"),
         conf: &conf,
     };
-    let (made, findings) = deployment(&told, &typed, None).unwrap();
+    let (made, findings) = deployment(&told, &typed, None).expect("a deployment");
     assert_eq!((made.odoo_image.as_str(), made.postgres_image.as_str()), ("odoo:19.0", "postgres:16"));
     assert_eq!((made.database.as_str(), made.names.db().as_str()), ("erp", "acme_db"));
     assert_eq!((made.domain.as_deref(), made.http_port), (Some("erp.example.com"), Some(8069)));
@@ -92,7 +92,11 @@ fn what_is_typed_goes_before_what_the_backup_says() {
     assert_eq!(made.limits.cpu_cores, Some(4), "half a core more is one more");
     assert!(!findings[0].message.contains("pidfile"), "{}", findings[0].message);
     for wrong in ["Acme", "../etc", ""] {
-        assert_eq!(deployment(&told, &words(wrong), None).unwrap_err().code, "deployment_invalid", "{wrong}");
+        assert_eq!(
+            deployment(&told, &words(wrong), None).expect_err("refused").code,
+            "deployment_invalid",
+            "{wrong}"
+        );
     }
 }
 
@@ -100,20 +104,20 @@ fn what_is_typed_goes_before_what_the_backup_says() {
 fn the_backup_of_another_tool_is_an_odoo_of_its_version_without_limits() {
     let told =
         Told { odoo_version: Some("18.0"), postgres_version: Some("15.20 (Debian)"), ..Told::default() };
-    let (made, findings) = deployment(&told, &words("acme"), Some(2)).unwrap();
+    let (made, findings) = deployment(&told, &words("acme"), Some(2)).expect("a deployment");
     assert_eq!((made.odoo_image.as_str(), made.postgres_image.as_str()), ("odoo:18.0", "postgres:15-alpine"));
     assert_eq!((made.limits, made.odoo_conf.len(), findings.len()), (Limits::default(), 0, 0));
 
     let silent = Told::default();
-    assert_eq!(deployment(&silent, &words("acme"), None).unwrap_err().code, "odoo_unknown");
+    assert_eq!(deployment(&silent, &words("acme"), None).expect_err("refused").code, "odoo_unknown");
     let named = Words { odoo_image: Some("odoo:16.0"), ..words("acme") };
-    assert_eq!(deployment(&silent, &named, None).unwrap().0.odoo_image, "odoo:16.0");
+    assert_eq!(deployment(&silent, &named, None).expect("a deployment").0.odoo_image, "odoo:16.0");
 }
 
 #[test]
 fn each_environment_has_an_id_and_passwords_of_its_own_which_are_shown_nowhere() {
     let told = Told { odoo_version: Some("19.0"), ..Told::default() };
-    let [one, other] = [(); 2].map(|()| deployment(&told, &words("acme"), None).unwrap().0);
+    let [one, other] = [(); 2].map(|()| deployment(&told, &words("acme"), None).expect("a deployment").0);
     assert_ne!(one.names.environment(), other.names.environment());
     assert!(!has_secret(&other, one.odoo_conf().expose_secret()));
     assert!(has_secret(&one, one.odoo_conf().expose_secret()));
@@ -130,7 +134,7 @@ fn a_hostile_odoo_conf_gets_no_line_of_its_own_in() {
     ] {
         let environment = ours::Environment { odoo_conf: Some(text.into()), ..ours::Environment::default() };
         let told = Told { environment: Some(&environment), odoo_version: Some("19.0"), ..Told::default() };
-        let (made, _) = deployment(&told, &words("acme"), None).unwrap();
+        let (made, _) = deployment(&told, &words("acme"), None).expect("a deployment");
         assert!(made.odoo_conf.is_empty(), "{text}: {:?}", made.odoo_conf);
     }
 }
@@ -140,7 +144,7 @@ fn images_that_a_stranger_names_are_not_run_unasked() {
     let strange = environment();
     let found = |environment: &ours::Environment, is_trusted, words: &Words<'_>| {
         let told = Told { environment: Some(environment), is_trusted, ..Told::default() };
-        let findings = deployment(&told, words, None).unwrap().1;
+        let findings = deployment(&told, words, None).expect("a deployment").1;
         findings.into_iter().find(|finding| finding.code == IMAGES_UNTRUSTED)
     };
     let finding = found(&strange, false, &words("acme")).expect("it has to be accepted");
