@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use undoo_core::{
     Kind, OrganisationId, Problem, Result, TokenId, UserId,
-    platform::{Decision, Grants, NewEvent, Permission, Scope, User, deployment},
+    platform::{Decision, Grants, NewEvent, Permission, Scope, User, deployment, images},
 };
 use undoo_store::{Store, Tx, audit::NewAudit};
 
@@ -62,7 +62,7 @@ impl Default for Settings {
             storage_hosts: Vec::new(),
             deploy_prefix: deployment::PREFIX.into(),
             deploy_network: deployment::PUBLIC_NETWORK.into(),
-            postgres_image: "postgres:{major}-alpine".into(),
+            postgres_image: images::POSTGRES.into(),
         }
     }
 }

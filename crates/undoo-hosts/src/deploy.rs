@@ -26,12 +26,13 @@ use undoo_core::{Kind, Problem, Result, platform::Deployment};
 
 pub use durable::make_durable;
 pub use files::put_addons;
-pub use images::{Image, ensure_image};
+pub use images::{Image, ensure_image, is_present};
+pub use look::refuse_taken;
 pub use packages::put_requirements;
 pub use released::{redeploy, release, start, stop};
 pub(crate) use things::is_carrier;
 pub use things::{
-    Deployed, LABEL_ENVIRONMENT, LABEL_PART, LABEL_PREFIX, Part, Thing, ThingKind, destroy, list,
+    Deployed, LABEL_ENVIRONMENT, LABEL_NAME, LABEL_PART, LABEL_PREFIX, Part, Thing, ThingKind, destroy, list,
 };
 
 use crate::docker::Docker;
@@ -116,7 +117,7 @@ async fn make(docker: &Docker, deployment: &Deployment, told: Told<'_>) -> Resul
     let postgres_image = ensure_image(docker, &deployment.postgres_image).await?;
     told(&Done { part: Part::DatabaseImage, name: postgres_image.name.clone(), did: postgres_image.did })?;
 
-    look::refuse_taken(docker, deployment).await?;
+    look::refuse_taken(docker, names).await?;
     if database::is_lost(docker, names).await? {
         for gone in database::forget(docker, names).await? {
             told(&gone)?;

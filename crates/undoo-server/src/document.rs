@@ -4,6 +4,7 @@
 //! the tests asks every operation as every role and holds the answers against these two.
 
 use undoo_api::{
+    migrations::UPLOAD_TYPE,
     problem::{self, ProblemDetails},
     schema::without_null,
 };
@@ -26,7 +27,7 @@ pub const PUBLIC: &str = "public";
 pub const SIGNED_IN: &str = "signed_in";
 
 /// Sections of the reference, in its order.
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("auth", "Signing in and out, and who one is."),
     ("tokens", "Bearer tokens for programs."),
     ("organizations", "Organisations, their projects, and the people in them."),
@@ -34,6 +35,7 @@ const TAGS: [(&str, &str); 11] = [
         "environments",
         "Odoo with its database and files: adopted by its container, or deployed for a restore.",
     ),
+    ("migrations", "Backups from elsewhere, and the environments that wait for them."),
     ("servers", "Machines with a Docker Engine."),
     ("storages", "Where backups go."),
     ("backups", "Making, listing, downloading and deleting backups."),
@@ -89,9 +91,10 @@ pub fn complete(document: &mut OpenApi) {
         )
     };
     for item in document.paths.paths.values_mut() {
-        let PathItem { get, put, post, delete, patch, .. } = item;
+        let PathItem { get, head, put, post, delete, patch, .. } = item;
         let changing = [put, post, delete, patch].into_iter().flatten().map(|operation| (operation, true));
-        for (operation, changes) in get.iter_mut().map(|operation| (operation, false)).chain(changing) {
+        let looking = [get, head].into_iter().flatten().map(|operation| (operation, false));
+        for (operation, changes) in looking.chain(changing) {
             complete_one(operation, changes);
             operation.parameters.iter_mut().flatten().for_each(never_null);
             operation.request_body.iter_mut().for_each(|body| or_nothing(body, optional));
@@ -123,6 +126,10 @@ fn or_nothing(body: &mut RefOr<RequestBody>, optional: impl Fn(&str) -> bool) {
 fn complete_one(operation: &mut Operation, changes: bool) {
     let permission = operation.extensions.as_ref().and_then(|all| all.get("x-permission")?.as_str());
     let permission = permission.unwrap_or_default().to_owned();
+    let is_upload = match &operation.request_body {
+        Some(RefOr::T(body)) => body.content.contains_key(UPLOAD_TYPE),
+        _ => false,
+    };
     let mut failures =
         vec![("400", "The request is not understood, or not possible as things stand.".to_owned())];
     if permission != PUBLIC {
@@ -152,6 +159,9 @@ fn complete_one(operation: &mut Operation, changes: bool) {
     }
     if changes {
         failures.push(("409", "Something else is at work there, or stands in the way.".to_owned()));
+    }
+    if is_upload {
+        failures.push(("415", "The bytes are not sent as those of an upload.".to_owned()));
     }
     if operation.request_body.is_some() {
         failures.push(("413", "The body is larger than any request needs.".to_owned()));

@@ -1,5 +1,6 @@
 //! The command line as people type it. Its help text is its manual.
 
+mod environment;
 mod platform;
 pub mod remote;
 pub mod server;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use undoo_core::RestoreId;
 
+pub use environment::EnvironmentArgs;
 pub use platform::{KeysCommand, PlatformCommand, Serve, SettingsArgs, UsersCommand, Worker};
 pub use ssh::SshArgs;
 pub use storage::{Prune, Storage, StorageCommand, StorageTest};
@@ -164,6 +166,7 @@ pub struct OnTarget {
 
 /// `undoo restore`
 #[derive(Debug, Args)]
+#[command(after_long_help = RESTORE_EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Restore {
     /// What to do on a server instead.
@@ -176,7 +179,8 @@ pub struct Restore {
     #[command(flatten)]
     pub keys: KeyArgs,
     /// docker:CONTAINER (an Odoo container) or compose:PROJECT.
-    #[arg(long, value_name = "TARGET", required_unless_present = "database_url")]
+    #[arg(long, value_name = "TARGET", required_unless_present_any = ["database_url", "name"])]
+    #[arg(conflicts_with = "EnvironmentArgs")]
     pub into: Option<String>,
     /// Where to work.
     #[command(flatten)]
@@ -195,14 +199,14 @@ pub struct Restore {
     #[arg(long)]
     pub filestore_only: bool,
     /// What the restored database is for. Without it: recover when the backup is of this very instance,
-    /// else copy.
+    /// else copy; with --new move.
     #[arg(long, value_name = "INTENT")]
     pub intent: Option<Intent>,
     /// Leave a copy able to send mail, run crons and charge cards.
     #[arg(long)]
     pub no_neutralize: bool,
     /// Whether mail that waits and crons that are due are held until `undoo release`. [default: on when
-    /// recovering]
+    /// recovering, and with --new but for a copy]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub hold_outgoing: Option<bool>,
     /// Accept a finding by its code; may be given several times.
@@ -240,6 +244,26 @@ pub struct Restore {
     /// Print JSON lines of progress, the last one with the report.
     #[arg(long)]
     pub json: bool,
+    /// An environment that is made for it. Last, as its heading is over all that follows.
+    #[command(flatten)]
+    pub new: NewArgs,
+}
+
+/// An environment that `undoo restore` makes without a platform.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "A new environment")]
+pub struct NewArgs {
+    /// Make an environment of this name from the backup alone, on this machine or --server: PostgreSQL, Odoo, their
+    /// configuration and the backup's modules. Nobody is let in before it is proven. If that fails, nothing of it
+    /// is left.
+    #[arg(long = "new", value_name = "NAME", conflicts_with_all = [
+        "into", "database_url", "filestore_only", "strategy", "drop_live", "trust_size", "no_auto_rollback",
+        "undo_window",
+    ])]
+    pub name: Option<String>,
+    /// What else it is to be.
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
 }
 
 impl Restore {
@@ -422,6 +446,12 @@ impl CompressionArgs {
     }
 }
 
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  undoo restore acme.zip --into docker:acme_odoo --dry-run
+  undoo restore s3://acme-backups/backups/…/acme_….zip --into docker:acme_odoo
+  undoo restore s3://acme-backups/backups/…/acme_….zip --new acme --server ssh://root@10.0.0.9 --http-port 8069";
+
 const BACKUP_EXAMPLES: &str = "\
 Odoo goes on meanwhile. Nothing is written to a temporary file. When it is done, the backup was read back
 from the storage and is what was written.
@@ -471,6 +501,37 @@ pub struct Purge {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_environment_from_its_backup_alone_has_no_target_and_nothing_to_replace() {
+        let parsed = |words: &str| {
+            let line = format!("undoo restore b.zip {words}");
+            Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command)
+        };
+        let line = "--new acme --server ssh://root@h --host-key SHA256:x --domain erp.example.com --http-port 8069 \
+                    --odoo-image odoo:19.0 --conf workers=2 --intent copy --database erp --dry-run";
+        let Ok(Command::Restore(restore)) = parsed(line) else { panic!() };
+        assert_eq!((restore.new.name.as_deref(), restore.into.as_deref()), (Some("acme"), None));
+        let new = &restore.new.environment;
+        assert_eq!((new.http_port, new.odoo_image.as_deref()), (Some(8069), Some("odoo:19.0")));
+        assert_eq!(restore.place.database.as_deref(), Some("erp"));
+        for wrong in [
+            "--into docker:o",
+            "--filestore-only",
+            "--strategy stop-first --drop-live acme",
+            "--strategy beside",
+            "--database-url postgresql://h/d --filestore /srv",
+            "--undo-window 2",
+            "--http-port 0",
+            "--conf workers",
+        ] {
+            assert!(parsed(&format!("--new acme {wrong}")).is_err(), "{wrong}");
+        }
+        for alone in ["--domain erp.example.com", "--odoo-image odoo:19.0"] {
+            assert!(parsed(&format!("--into docker:o {alone}")).is_err(), "{alone}");
+        }
+        assert!(parsed("").is_err(), "it says where to");
+    }
 
     #[test]
     fn what_is_trusted_has_to_be_a_public_key() {

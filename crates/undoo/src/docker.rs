@@ -439,7 +439,10 @@ fn failed_pages(log: &str) -> usize {
 }
 
 /// The processors of another machine, if it can run this program.
-fn fitting(server: &str, machine: Machine) -> Result<usize> {
+///
+/// # Errors
+/// `server_architecture`.
+pub fn fitting(server: &str, machine: Machine) -> Result<usize> {
     let own = std::env::consts::ARCH;
     if machine.architecture == own {
         return Ok(machine.processors);

@@ -29,6 +29,7 @@ mod platform_kills;
 mod platform_many;
 mod platform_pauses;
 mod recover;
+mod recovery_kit;
 mod refusals;
 mod server;
 mod server_breaks;

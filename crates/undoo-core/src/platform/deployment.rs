@@ -29,6 +29,8 @@ pub const HTTP_PORT: u16 = 8069;
 const GEVENT_PORT: u16 = 8072;
 /// Where custom addons are, inside Odoo's container.
 pub const ADDONS: &str = "/mnt/extra-addons";
+/// Where the official image has Odoo's own addons.
+pub const IMAGE_ADDONS: &str = "/usr/lib/python3/dist-packages/odoo/addons";
 /// Where Python packages that addons need are, inside Odoo's container.
 pub const PYTHON: &str = "/mnt/extra-python";
 /// Odoo's `data_dir`.
@@ -72,6 +74,8 @@ const FAST: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
 pub struct Names {
     prefix: String,
     environment: EnvironmentId,
+    /// What it is called instead of by its id.
+    called: Option<String>,
 }
 
 /// How much of the server an environment may use.
@@ -139,7 +143,24 @@ impl fmt::Debug for Deployment {
 impl Names {
     /// Names with this prefix.
     pub fn new(prefix: impl Into<String>, environment: EnvironmentId) -> Self {
-        Self { prefix: prefix.into(), environment }
+        Self { prefix: prefix.into(), environment, called: None }
+    }
+
+    /// The same, with this name in the place of the id: for people who find their way by names alone. Another
+    /// environment may have had it before.
+    #[must_use]
+    pub fn called(self, name: impl Into<String>) -> Self {
+        Self { called: Some(name.into()), ..self }
+    }
+
+    /// The name that it was given, if its things are not called by its id.
+    pub fn given(&self) -> Option<&str> {
+        self.called.as_deref()
+    }
+
+    /// What its things are called by: the name that it was given, else its id.
+    pub fn name(&self) -> String {
+        self.called.clone().unwrap_or_else(|| self.environment.to_string())
     }
 
     /// The environment.
@@ -154,27 +175,27 @@ impl Names {
 
     /// Odoo's container.
     pub fn odoo(&self) -> String {
-        format!("{}_odoo", self.environment)
+        format!("{}_odoo", self.name())
     }
 
     /// PostgreSQL's container, by which Odoo finds it.
     pub fn db(&self) -> String {
-        format!("{}_db", self.environment)
+        format!("{}_db", self.name())
     }
 
     /// The network that the two are in.
     pub fn network(&self) -> String {
-        format!("{}_net_{}", self.prefix, self.environment)
+        format!("{}_net_{}", self.prefix, self.name())
     }
 
     /// The volume of PostgreSQL's data.
     pub fn pgdata(&self) -> String {
-        format!("{}_pgdata_{}", self.prefix, self.environment)
+        format!("{}_pgdata_{}", self.prefix, self.name())
     }
 
     /// The volume of Odoo's data.
     pub fn data(&self) -> String {
-        format!("{}_odoo_{}_data", self.prefix, self.environment)
+        format!("{}_odoo_{}_data", self.prefix, self.name())
     }
 
     /// The folder of the server that has the folders of all environments.
@@ -184,7 +205,7 @@ impl Names {
 
     /// The folder of the server with configuration and addons.
     pub fn folder(&self) -> String {
-        format!("/opt/{}/{}", self.prefix, self.environment)
+        format!("/opt/{}/{}", self.prefix, self.name())
     }
 
     /// The folder of the server with its addons.
@@ -197,25 +218,28 @@ impl Names {
         format!("{}/python", self.folder())
     }
 
-    /// Whether the prefix can be part of a name of Docker's and of a path.
+    /// Whether prefix and name can be part of a name of Docker's and of a path.
     ///
     /// # Errors
     /// `deployment_invalid`.
     pub fn check(&self) -> Result<()> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-        let begins = self.prefix.starts_with(|c: char| c.is_ascii_lowercase());
-        if begins && self.prefix.len() <= 40 && self.prefix.chars().all(plain) {
-            return Ok(());
+        let fits = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_lowercase()) && text.len() <= 40 && text.chars().all(plain)
+        };
+        let both = [("prefix", Some(&self.prefix)), ("name", self.called.as_ref())];
+        match both.into_iter().find_map(|(what, text)| Some((what, text.filter(|text| !fits(text))?))) {
+            None => Ok(()),
+            Some((what, text)) => Err(invalid(
+                format!("The {what} {text:?} cannot be part of names."),
+                "Use at most 40 lower-case letters, digits, - and _, and begin with a letter.",
+            )),
         }
-        Err(invalid(
-            format!("The prefix {:?} cannot be part of names.", self.prefix),
-            "Use at most 40 lower-case letters, digits, - and _, and begin with a letter.",
-        ))
     }
 }
 
 impl Deployment {
-    /// An environment with everything as usual, in a database called as its id.
+    /// An environment with everything as usual, in a database called as it is.
     pub fn new(
         names: Names,
         odoo_image: impl Into<String>,
@@ -223,7 +247,7 @@ impl Deployment {
         passwords: Passwords,
     ) -> Self {
         Self {
-            database: names.environment.to_string(),
+            database: names.name(),
             names,
             odoo_image: odoo_image.into(),
             postgres_image: postgres_image.into(),
@@ -259,7 +283,7 @@ impl Deployment {
             ));
         }
         for (option, value) in &self.odoo_conf {
-            if OWN_OPTIONS.contains(&option.as_str()) {
+            if Self::is_own(option) {
                 return Err(invalid(
                     format!("The option {option} of odoo.conf is the environment's own."),
                     "Leave it out of the overrides.",
@@ -308,6 +332,11 @@ impl Deployment {
         Ok(())
     }
 
+    /// Whether an option of `odoo.conf` is the environment's own, which no override may change.
+    pub fn is_own(option: &str) -> bool {
+        OWN_OPTIONS.contains(&option)
+    }
+
     /// `odoo.conf`: what every environment has, with its overrides. It holds the passwords.
     pub fn odoo_conf(&self) -> SecretString {
         let own = [
@@ -318,7 +347,7 @@ impl Deployment {
             ("db_name", self.database.clone()),
             ("dbfilter", format!("^{}$", self.database.replace('.', "\\."))),
             ("data_dir", DATA_DIR.into()),
-            ("addons_path", format!("{ADDONS},/usr/lib/python3/dist-packages/odoo/addons")),
+            ("addons_path", format!("{ADDONS},{IMAGE_ADDONS}")),
             ("http_interface", "0.0.0.0".into()),
             ("http_port", HTTP_PORT.to_string()),
             ("proxy_mode", "True".into()),

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 /// Odoo's image where nothing says which: the source document's.
 const ODOO: &str = "odoo:17.0";
+/// PostgreSQL's image where nothing says which, with its major version in the place of `{major}`: the source
+/// document's.
+pub const POSTGRES: &str = "postgres:{major}-alpine";
 /// PostgreSQL's major version where nothing says which: the source document's.
 const POSTGRES_MAJOR: &str = "15";
 

@@ -97,7 +97,7 @@ async fn write_through(
         return Ok(Did::Found);
     }
     let owner = user_ids(docker, &door.id, image.odoo_user()).await?;
-    let folder = names.environment().to_string();
+    let folder = names.name();
     let [addons, python, file] = ["addons", "python", "odoo.conf"].map(|name| format!("{folder}/{name}"));
     let directory = |path, owner| Entry::Directory { path, mode: 0o755, owner };
     let archive = archive_of(&[
@@ -224,7 +224,7 @@ async fn door_body(docker: &Docker, names: &Names, image: &Image) -> Result<Cont
 }
 
 fn inside(names: &Names, below: &str) -> String {
-    format!("{INSIDE}/{}{below}", names.environment())
+    format!("{INSIDE}/{}{below}", names.name())
 }
 
 #[cfg(test)]

@@ -105,6 +105,14 @@ pub(super) async fn present(docker: &Docker, name: &str) -> Result<Image> {
     found.map(|found| Image::of(name, found, Did::Found)).ok_or_else(|| missing(name, "none was asked"))
 }
 
+/// Whether an image of this name is on the server. Nothing is fetched.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn is_present(docker: &Docker, name: &str) -> Result<bool> {
+    look(docker, name).await.map(|found| found.is_some())
+}
+
 async fn look(docker: &Docker, name: &str) -> Result<Option<ImageInspect>> {
     match docker.engine().inspect_image(name).await {
         Ok(found) => Ok(Some(found)),

@@ -4,10 +4,7 @@ use bollard::{
     errors::Error as EngineError,
     models::{ContainerInspectResponse, VolumeCreateRequest},
 };
-use undoo_core::{
-    Kind, Problem, Result,
-    platform::{Deployment, Names},
-};
+use undoo_core::{Kind, Problem, Result, platform::Names};
 
 use super::{
     Did, Done, Part,
@@ -79,7 +76,7 @@ pub(super) fn incomplete(names: &Names, what: &str) -> Problem {
     Problem::new(
         Kind::Missing,
         "environment_incomplete",
-        format!("The environment {} has no {what} on its server.", names.environment()),
+        format!("The environment {} has no {what} on its server.", names.name()),
         "Deploy it again, or restore it to a new environment.",
     )
 }
@@ -122,7 +119,7 @@ pub(super) async fn expect_volume(docker: &Docker, names: &Names, name: &str) ->
     Err(Problem::new(
         Kind::Missing,
         "environment_incomplete",
-        format!("The environment {} has no volume {name} on its server.", names.environment()),
+        format!("The environment {} has no volume {name} on its server.", names.name()),
         "Its data are gone: restore a backup to a new environment.",
     ))
 }
@@ -149,8 +146,10 @@ pub(super) async fn ensure_volume(docker: &Docker, names: &Names, part: Part) ->
 }
 
 /// Makes sure that nothing with the environment's names is somebody else's, before anything is made.
-pub(super) async fn refuse_taken(docker: &Docker, deployment: &Deployment) -> Result<()> {
-    let names = &deployment.names;
+///
+/// # Errors
+/// `name_taken`, and those of the engine.
+pub async fn refuse_taken(docker: &Docker, names: &Names) -> Result<()> {
     network(docker, names).await?;
     for name in [names.pgdata(), names.data()] {
         volume(docker, names, &name).await?;
@@ -165,8 +164,8 @@ pub(super) fn taken(kind: &str, name: &str) -> Problem {
     Problem::new(
         Kind::Conflict,
         "name_taken",
-        format!("There is a {kind} {name} on the server that Undoo did not make."),
-        "Adopt that environment instead of deploying it, or remove or rename what has the name.",
+        format!("There is a {kind} {name} on the server already, and it is no part of this environment."),
+        "Choose another name; or adopt what has it, or rename that.",
     )
 }
 

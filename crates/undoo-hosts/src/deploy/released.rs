@@ -172,7 +172,7 @@ fn not_released(names: &Names) -> Problem {
     Problem::new(
         Kind::Conflict,
         "not_released",
-        format!("The environment {} is still being made.", names.environment()),
+        format!("The environment {} is still being made.", names.name()),
         "Wait for its restore to end; if that failed, destroy the environment.",
     )
 }

@@ -22,6 +22,8 @@ use crate::{
 pub const LABEL_ENVIRONMENT: &str = "sh.undoo.environment";
 /// What the names of its network, volumes and folder begin with.
 pub const LABEL_PREFIX: &str = "sh.undoo.prefix";
+/// What they go on with, where that is not the environment's id.
+pub const LABEL_NAME: &str = "sh.undoo.name";
 /// What it is of the environment; see [`Part`].
 pub const LABEL_PART: &str = "sh.undoo.part";
 /// On the network: the image with which the folder can be removed.
@@ -117,11 +119,13 @@ pub struct Deployed {
 }
 
 pub(super) fn labels(names: &Names, part: Part) -> HashMap<String, String> {
-    HashMap::from([
+    let mut labels = HashMap::from([
         (LABEL_ENVIRONMENT.to_owned(), names.environment().to_string()),
         (LABEL_PREFIX.to_owned(), names.prefix().to_owned()),
         (LABEL_PART.to_owned(), part.as_str().to_owned()),
-    ])
+    ]);
+    labels.extend(names.given().map(|name| (LABEL_NAME.to_owned(), name.to_owned())));
+    labels
 }
 
 /// What labels say that a thing is of this environment; `None`: it is not.
@@ -137,7 +141,11 @@ pub(crate) fn is_carrier(labels: &HashMap<String, String>) -> bool {
 fn names_of(labels: &HashMap<String, String>) -> Option<Names> {
     let environment: EnvironmentId = labels.get(LABEL_ENVIRONMENT)?.parse().ok()?;
     let names = Names::new(labels.get(LABEL_PREFIX)?, environment);
-    // It becomes part of a path: somebody else's label may say anything.
+    let names = match labels.get(LABEL_NAME) {
+        Some(name) => names.called(name),
+        None => names,
+    };
+    // They become part of a path: somebody else's labels may say anything.
     names.check().ok().map(|()| names)
 }
 
@@ -217,9 +225,9 @@ async fn labelled(docker: &Docker, environment: Option<&str>) -> Result<Vec<(Nam
 /// nothing can remove the folder; those of the engine. What came before is gone; call it again.
 pub async fn destroy(docker: &Docker, names: &Names) -> Result<Vec<Done>> {
     names.check()?;
-    remove_workers(docker, names).await?;
-    let mut removed = Vec::new();
     let things = of(docker, names).await?;
+    remove_workers(docker, names, &things).await?;
+    let mut removed = Vec::new();
     let mut remove = |part, name: &str| removed.push(Done { part, name: name.to_owned(), did: Did::Removed });
     for thing in things.iter().filter(|thing| thing.kind == ThingKind::Container) {
         remove_container(docker, &thing.name).await?;
@@ -240,11 +248,15 @@ pub async fn destroy(docker: &Docker, names: &Names) -> Result<Vec<Done>> {
     Ok(removed)
 }
 
-/// Movers, proofs and their networks, which hold the environment's volumes and its PostgreSQL.
-async fn remove_workers(docker: &Docker, names: &Names) -> Result<()> {
-    let target = names.odoo();
+/// Movers, proofs and their networks, which hold the environment's volumes and its PostgreSQL. Those on somebody
+/// else's Odoo of the same name are at work for them.
+async fn remove_workers(docker: &Docker, names: &Names, things: &[Thing]) -> Result<()> {
+    let (target, task) = (names.odoo(), names.environment().to_string());
+    let is_its_own = things.iter().any(|thing| thing.kind == ThingKind::Container && thing.name == target);
     let mut workers = cleanup::list(docker, None).await?;
-    workers.retain(|worker| worker.labels.target.as_ref() == Some(&target));
+    workers.retain(|worker| {
+        worker.labels.target.as_ref() == Some(&target) && (is_its_own || worker.labels.task == task)
+    });
     if let Some(agent) = workers.iter().find(|worker| worker.running && worker.role == Role::Agent.as_str()) {
         return Err(Problem::new(
             Kind::Conflict,
@@ -294,9 +306,15 @@ mod tests {
         assert!(is_carrier(&labels(&names, Part::Carrier)) && !is_carrier(&own));
         assert_eq!(part_of(&own, &Names::new("acme", EnvironmentId::generate())), None);
         assert_eq!(part_of(&own, &Names::new("other", names.environment())), None);
-        let mut path = own.clone();
-        path.insert(LABEL_PREFIX.into(), "../../etc".into());
-        assert_eq!(names_of(&path), None, "a prefix becomes part of a path");
+        for label in [LABEL_PREFIX, LABEL_NAME] {
+            let mut path = own.clone();
+            path.insert(label.into(), "../../etc".into());
+            assert_eq!(names_of(&path), None, "{label} becomes part of a path");
+        }
+        let named = names.clone().called("erp");
+        let labels = labels(&named, Part::Database);
+        assert_eq!(names_of(&labels).as_ref(), Some(&named));
+        assert_eq!(part_of(&labels, &names), None);
         let mut unknown = own;
         unknown.insert(LABEL_PART.into(), "folder".into());
         assert_eq!(part_of(&unknown, &names), None);

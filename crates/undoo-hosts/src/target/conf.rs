@@ -64,6 +64,12 @@ impl ConfFile {
         self.sections.get("options")?.get(name).map(String::as_str)
     }
 
+    /// Names and values of the options in `[options]`.
+    pub fn options(&self) -> impl Iterator<Item = (&str, &str)> {
+        let options = self.sections.get("options").into_iter().flatten();
+        options.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Sets an option in `[options]`.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.set_in("options", name, value);

@@ -15,7 +15,7 @@ use undoo_core::{
     platform::{Deployment, Limits, Names, Passwords},
 };
 use undoo_hosts::{
-    Docker, cleanup,
+    Docker, Role, cleanup,
     deploy::{
         self, Did, Done, LABEL_ENVIRONMENT, Part, destroy, ensure_image, infrastructure, list, make_durable,
         redeploy, release,
@@ -319,6 +319,14 @@ async fn what_is_somebody_elses_is_neither_used_nor_removed(sandbox: Sandbox) {
     let names = it.deployment.names.clone();
     let engine = it.docker.engine();
     let body = || ContainerCreateBody { image: Some(POSTGRES.into()), ..Default::default() };
+    // Somebody restores into their Odoo, which has that name.
+    let at_work = support::labels(&[
+        (undoo_hosts::LABEL_TASK, &sandbox.task()),
+        (undoo_hosts::LABEL_EPOCH, "1"),
+        (undoo_hosts::LABEL_ROLE, Role::Mover.as_str()),
+        (undoo_hosts::LABEL_TARGET, &names.odoo()),
+    ]);
+    let mover = sandbox.idle("theirs", ContainerCreateBody { labels: at_work, ..body() }).await;
     for name in [names.db(), names.odoo()] {
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let id = engine.create_container(Some(options), body()).await.unwrap().id;
@@ -329,6 +337,12 @@ async fn what_is_somebody_elses_is_neither_used_nor_removed(sandbox: Sandbox) {
         let options = RemoveContainerOptionsBuilder::new().v(true).build();
         engine.remove_container(&id, Some(options)).await.expect("it is still there");
     }
+    let workers = cleanup::list(&it.docker, Some(&sandbox.task())).await.unwrap();
+    assert_eq!(
+        workers.iter().map(|worker| &worker.name).collect::<Vec<_>>(),
+        [&mover],
+        "their mover works on"
+    );
     let request = bollard::models::VolumeCreateRequest { name: Some(names.pgdata()), ..Default::default() };
     engine.create_volume(request).await.unwrap();
     let problem = infrastructure(&it.docker, &it.deployment, &mut silently()).await.unwrap_err();

@@ -13,6 +13,7 @@ use undoo_api::migrations::{
     MigrationFile, MigrationQuery, MigrationRequest, MigrationResponse, TUS_RESUMABLE, TUS_VERSION,
     UPLOAD_LENGTH, UPLOAD_OFFSET, UPLOAD_TYPE,
 };
+use undoo_api::problem::ProblemDetails;
 use undoo_control::{MigrationFrom, MigrationWish, UploadState};
 use undoo_core::{Kind, MigrationId, Problem};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -126,10 +127,14 @@ async fn migration_verify(
 #[utoipa::path(
     head, path = "/api/v1/migrations/{migration_id}/upload", tag = "migrations",
     params(("migration_id" = MigrationId, Path)),
-    responses((status = 204, description = "As its headers say.", headers(
-        ("Upload-Offset" = u64, description = "Bytes that have arrived."),
-        ("Upload-Length" = u64, description = "Bytes that there are to be."),
-    ))),
+    responses(
+        (status = 204, description = "As its headers say.", headers(
+            ("Upload-Offset" = u64, description = "Bytes that have arrived."),
+            ("Upload-Length" = u64, description = "Bytes that there are to be."),
+        )),
+        (status = 409, description = "Its file lay in a storage already.", body = ProblemDetails,
+            content_type = "application/problem+json"),
+    ),
     extensions(("x-permission" = json!("project.environments.create")), ("x-scope" = json!("project")))
 )]
 async fn migration_upload_state(

@@ -17,6 +17,8 @@ use crate::{
     platform::{Answered, Platform},
 };
 
+/// Environments of a place.
+const BEFORE: usize = 2;
 const RESTORE_V2: &str = "/api/v1/backups/restore/v2";
 
 struct World {
@@ -167,7 +169,7 @@ async fn a_new_environment_that_makes_no_sense_is_refused_and_nothing_of_it_is_k
         refused(&world.platform.post(RESTORE_V2, &world.owner, body).await, 400, code);
     }
     let path = format!("/api/v1/environments?project_id={}", world.place.project.id);
-    assert_eq!(world.platform.get(&path, &world.owner).await.json().as_array().unwrap().len(), 1);
+    assert_eq!(world.platform.get(&path, &world.owner).await.json().as_array().unwrap().len(), BEFORE);
 }
 
 #[tokio::test]
@@ -182,7 +184,7 @@ async fn the_plan_of_a_restore_to_a_new_environment_names_no_target_and_makes_no
     assert_eq!((&plan["plan"], &plan["target_environment_id"]), (&Value::Null, &Value::Null));
     assert_eq!(plan["can_start"], true);
     let path = format!("/api/v1/environments?project_id={}", world.place.project.id);
-    assert_eq!(world.platform.get(&path, &world.owner).await.json().as_array().unwrap().len(), 1);
+    assert_eq!(world.platform.get(&path, &world.owner).await.json().as_array().unwrap().len(), BEFORE);
 }
 
 #[tokio::test]

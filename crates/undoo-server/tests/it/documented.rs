@@ -214,7 +214,7 @@ async fn what_a_backup_can_be_restored_to_comes_in_an_object() {
             "incompatibility_reason",
         ],
     );
-    assert_eq!((&server["available_cpu"], &server["recommended"]), (&json!(6), &json!(true)));
+    assert_eq!((&server["available_cpu"], &server["recommended"]), (&json!(5), &json!(true)));
 }
 
 #[tokio::test]

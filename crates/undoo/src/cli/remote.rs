@@ -330,7 +330,7 @@ mod tests {
         let Ok(Command::Remote(RemoteCommand::Migration(MigrationCommand::New(new)))) = parsed(line) else {
             panic!()
         };
-        assert_eq!((new.source, new.conf.len()), (MigrationSource::OdooSh, 1));
+        assert_eq!((new.source, new.environment.conf.len()), (MigrationSource::OdooSh, 1));
         let stored = "migration new --stored acme.zip --storage Bucket --name Acme --type staging --json";
         for line in [stored, "migration resume ID acme.zip", "migration list --json", "migration verify ID"] {
             assert!(parsed(line).is_ok(), "{line}");
@@ -390,8 +390,11 @@ mod tests {
         let Some(RestoreCommand::Start(start)) = there.command else { panic!() };
         let new = start.new;
         assert_eq!((new.name.as_deref(), new.on.as_deref()), (Some("Clone"), Some("Frankfurt")));
-        assert_eq!((new.environment_type, new.http_port), (Some(EnvironmentType::Production), Some(8070)));
-        assert_eq!(new.conf[1], ("limit_time_cpu".to_owned(), "600".to_owned()));
+        assert_eq!(
+            (new.environment_type, new.environment.http_port),
+            (Some(EnvironmentType::Production), Some(8070))
+        );
+        assert_eq!(new.environment.conf[1], ("limit_time_cpu".to_owned(), "600".to_owned()));
         assert!(parsed("restore start ID --new Clone --no-safety-backup --database-only").is_ok());
     }
 

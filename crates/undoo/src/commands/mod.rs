@@ -4,6 +4,7 @@ mod backup;
 mod convert;
 mod inspect;
 mod keep;
+mod new;
 mod prune;
 mod report;
 mod restore;

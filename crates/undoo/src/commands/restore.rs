@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use undoo_core::{Finding, RestoreId, Result};
 use undoo_engine::{
     order::{self, Answer, Audience, Failure, Parts},
@@ -13,7 +13,7 @@ use undoo_engine::{
     source::BackupOrder,
 };
 
-use super::{bytes, can_confirm, confirm};
+use super::{bytes, can_confirm, confirm, new};
 use crate::{
     caller::Caller,
     cli::{Intent, Restore as Arguments, Strategy},
@@ -36,6 +36,9 @@ pub(super) async fn run(arguments: &Arguments, ui: &Ui) -> Result<(), Failure> {
     // Before the program is sent to that server.
     if let Some(server) = &arguments.place.ssh.server {
         relay::refuse_from(server, backup.storage.access(), relay::Use::Read)?;
+    }
+    if let Some(name) = &arguments.new.name {
+        return new::run(arguments, name, backup, began, ui).await;
     }
     let caller = Caller::at(ui);
     let mut place = Place::find(arguments.into.as_deref(), &arguments.place, caller).await?;
@@ -76,14 +79,26 @@ async fn run_on(
         }
         staged => staged?,
     };
-    let record = restore.cut_over(place, &staged, Record::STAGED, caller).await?;
+    let (record, result) = go_live(&restore, place, &staged, began, caller).await?;
+    show(&staged, &record, result, began, ui)
+}
+
+/// Cuts over, and signs and stores the report of it.
+pub(super) async fn go_live(
+    restore: &Restore,
+    place: &Place,
+    staged: &Staged,
+    began: Instant,
+    caller: Caller<'_>,
+) -> Result<(Record, Value), Failure> {
+    let record = restore.cut_over(place, staged, Record::STAGED, caller).await?;
     let mut result = ended(staged.known(), &record);
     result["seconds"] = json!(began.elapsed().as_secs_f64());
     match signature::signer() {
         Ok(signer) => drop(report::keep(place, record.id, &result, &signer, caller).await),
         Err(problem) => report::not_stored(&problem, caller),
     }
-    show(&staged, &record, result, began, ui)
+    Ok((record, result))
 }
 
 /// Stages and proves, and asks whether it shall go live.
@@ -100,7 +115,7 @@ async fn stage(arguments: &Arguments, restore: &Restore, place: &Place, ui: &Ui)
     }
 }
 
-fn restore(arguments: &Arguments, backup: BackupOrder, place: &Place) -> Result<Restore> {
+pub(super) fn restore(arguments: &Arguments, backup: BackupOrder, place: &Place) -> Result<Restore> {
     Ok(Restore {
         name: work::restore::named(backup.storage.access()),
         backup,
@@ -149,7 +164,7 @@ fn assignment(arguments: &Arguments, place: &Place) -> Result<Assignment> {
 }
 
 /// The keys that were named, and this machine's own.
-fn trusted_keys(named: &[String]) -> Result<Vec<String>> {
+pub(super) fn trusted_keys(named: &[String]) -> Result<Vec<String>> {
     let own = signature::signer()?.public_key();
     Ok(named.iter().cloned().chain([own]).collect())
 }
@@ -227,10 +242,10 @@ fn steps(arguments: &Arguments, place: &Place, plan: &Plan, holders: &[String]) 
     steps
 }
 
-fn show(
+pub(super) fn show(
     staged: &Staged,
     record: &Record,
-    result: serde_json::Value,
+    result: Value,
     began: Instant,
     ui: &Ui,
 ) -> Result<(), Failure> {
@@ -288,10 +303,11 @@ fn show(
             record.target
         );
     }
-    if let Some(downtime) = record.downtime_ms {
+    // Where nothing was live nothing was down, and what put nothing aside has nothing that could come back.
+    if let Some(downtime) = record.downtime_ms.filter(|_| report.plan.cluster.live.is_some()) {
         println!("  downtime    {:.1} s", downtime as f64 / 1000.0);
     }
-    if let Some(until) = record.undo_until {
+    if let Some(until) = record.undo_until.filter(|_| record.replaced_oid.is_some()) {
         println!("  undo        `undoo undo {}` until {until}", record.target);
     }
     println!("  took        {:.1} s", began.elapsed().as_secs_f64());

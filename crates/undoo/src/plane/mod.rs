@@ -4,10 +4,8 @@
 //! targets' locks. Whatever else a call has to know of an earlier one, that was made by a worker which may be
 //! dead, it finds on the target and in Docker by the restore's or the backup's id.
 
-mod deploy;
 mod found;
 mod jobs;
-mod modules;
 
 use std::{
     collections::HashMap,
@@ -28,13 +26,20 @@ use undoo_engine::{
     record::{Record, State},
     restore::Plan,
 };
+use undoo_hosts::Docker;
 
 use crate::{
     agent::AgentEnd,
     caller::{Caller, Stop},
     docker::{Attempt, DockerPlace},
     place::Place,
-    work::{report, restore::Restore, stop_first, swap},
+    work::{
+        deploy,
+        modules::{self, Trust},
+        report,
+        restore::Restore,
+        stop_first, swap,
+    },
 };
 
 /// How long the sessions of an attempt whose containers are gone may hold the target's lock: the server
@@ -118,7 +123,10 @@ impl Plane for DockerPlane {
         step: DeployStep,
         watch: &Watch,
     ) -> Result<(), Failure> {
-        deploy::step(server, deployment, step, watch).await.map_err(Failure::from)
+        let stop = Stop::by(watch.stop.clone());
+        let caller = Caller { audience: &*watch.audience, stop: &stop };
+        let docker = Docker::connect(found::endpoint(server)).await?;
+        Ok(deploy::step(&docker, deployment, step, caller).await?)
     }
 
     async fn put_modules(
@@ -127,7 +135,11 @@ impl Plane for DockerPlane {
         deployment: &Deployment,
         watch: &Watch,
     ) -> Result<(), Failure> {
-        modules::put(job, deployment, watch).await
+        let stop = Stop::by(watch.stop.clone());
+        let caller = Caller { audience: &*watch.audience, stop: &stop };
+        let trust = Trust { keys: &job.options.trusted_keys, accept: &job.options.accept };
+        let docker = Docker::connect(found::endpoint(&job.at.server)).await?;
+        modules::put(&docker, deployment, &job.backup, trust, caller).await
     }
 
     async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>> {

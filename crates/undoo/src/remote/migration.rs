@@ -60,17 +60,18 @@ async fn new(arguments: MigrationNew, ui: &Ui) -> Result<(), Failure> {
             return Err(Problem::new(Kind::Invalid, "nothing_to_migrate", message, "give one of them").into());
         }
     };
+    let environment = arguments.environment;
     let request = MigrationRequest {
         project_id: project.id,
         source: arguments.source,
         file,
         environment: NewEnvironment {
             server_id: Some(server.id),
-            domain: arguments.domain,
-            odoo_image: arguments.odoo_image,
-            postgres_image: arguments.postgres_image,
-            http_port: arguments.http_port,
-            odoo_conf: arguments.conf.into_iter().collect(),
+            domain: environment.domain,
+            odoo_image: environment.odoo_image,
+            postgres_image: environment.postgres_image,
+            http_port: environment.http_port,
+            odoo_conf: environment.conf.into_iter().collect(),
             ..NewEnvironment::new(arguments.name, arguments.environment_type)
         },
         cpu_cores: arguments.cpu_cores,

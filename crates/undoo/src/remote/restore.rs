@@ -96,18 +96,18 @@ async fn goal(
         Some(on) => Some(server(remote, source.organization_id, Some(on), "--on").await?.id),
         None => None,
     };
-    let new = arguments.new.clone();
+    let RestoreNew { environment, environment_type, .. } = arguments.new.clone();
     let target = RestoreTarget {
         mode: mode(server, source.server_id),
         environment_id: None,
         new_environment: Some(NewEnvironment {
             server_id: server,
-            domain: new.domain,
-            odoo_image: new.odoo_image,
-            postgres_image: new.postgres_image,
-            http_port: new.http_port,
-            odoo_conf: new.conf.into_iter().collect(),
-            ..NewEnvironment::new(name, new.environment_type.unwrap_or(EnvironmentType::Staging))
+            domain: environment.domain,
+            odoo_image: environment.odoo_image,
+            postgres_image: environment.postgres_image,
+            http_port: environment.http_port,
+            odoo_conf: environment.conf.into_iter().collect(),
+            ..NewEnvironment::new(name, environment_type.unwrap_or(EnvironmentType::Staging))
         }),
     };
     Ok((target, None))

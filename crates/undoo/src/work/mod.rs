@@ -4,6 +4,9 @@
 //! shows anything or asks anybody: questions are put between the calls.
 
 pub mod backup;
+pub mod deploy;
+pub mod modules;
+pub mod new;
 pub mod report;
 pub mod restore;
 pub mod stop_first;

@@ -29,6 +29,20 @@ fn names_are_those_of_the_document() {
 }
 
 #[test]
+fn an_environment_with_a_name_is_called_by_it_wherever_people_look() {
+    let names = Names::new(PREFIX, ID.parse().unwrap()).called("acme");
+    names.check().unwrap();
+    assert_eq!((names.name().as_str(), names.given()), ("acme", Some("acme")));
+    assert_eq!((names.odoo().as_str(), names.db().as_str()), ("acme_odoo", "acme_db"));
+    assert_eq!(
+        (names.network().as_str(), names.folder().as_str()),
+        ("paasportal_net_acme", "/opt/paasportal/acme")
+    );
+    assert_eq!(names.environment().to_string(), ID, "what is its own is known by the id all the same");
+    assert_eq!(deployment().names.given(), None);
+}
+
+#[test]
 fn odoo_conf_has_the_lines_of_the_document_and_closes_the_database_manager() {
     let document = "[options]
 db_host = {env_uuid}_db
@@ -74,6 +88,11 @@ fn what_could_be_taken_for_something_else_is_refused() {
     };
     refused(|it| it.names = Names::new("../etc", it.names.environment()));
     refused(|it| it.names = Names::new("", it.names.environment()));
+    for name in ["../etc", "", "a b", "Acme", "-a", "a.b", &"a".repeat(41)] {
+        let mut deployment = deployment();
+        deployment.names = deployment.names.called(name);
+        assert_eq!(deployment.check().unwrap_err().code, "deployment_invalid", "{name}");
+    }
     refused(|it| it.database = "a b".into());
     refused(|it| it.domain = Some("x`) || Host(`y".into()));
     refused(|it| it.variables = [("A=B".to_owned(), String::new())].into());

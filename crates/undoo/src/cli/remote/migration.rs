@@ -8,7 +8,8 @@ use undoo_core::{
     platform::{EnvironmentType, MigrationSource},
 };
 
-use super::{ServerArgs, restore::option_of_conf, words};
+use super::{ServerArgs, words};
+use crate::cli::EnvironmentArgs;
 
 /// `undoo migration`
 #[derive(Debug, Subcommand)]
@@ -66,21 +67,9 @@ pub struct MigrationNew {
     /// organisation's]
     #[arg(long, value_name = "STORAGE")]
     pub storage: Option<String>,
-    /// Where its users are to find it. [default: nowhere]
-    #[arg(long, value_name = "HOST")]
-    pub domain: Option<String>,
-    /// A port of the server at which it is to be found as well, for a server without Traefik.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub http_port: Option<u16>,
-    /// Odoo's image. [default: that of the backup's version]
-    #[arg(long, value_name = "IMAGE")]
-    pub odoo_image: Option<String>,
-    /// PostgreSQL's image. [default: one of the backup's major version]
-    #[arg(long, value_name = "IMAGE")]
-    pub postgres_image: Option<String>,
-    /// An option of its odoo.conf, such as workers=2; may be given several times.
-    #[arg(long, value_name = "OPTION=VALUE", value_parser = option_of_conf)]
-    pub conf: Vec<(String, String)>,
+    /// What else it is to be.
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
     /// Cores that it may use.
     #[arg(long, value_name = "CORES", value_parser = clap::value_parser!(i32).range(1..))]
     pub cpu_cores: Option<i32>,

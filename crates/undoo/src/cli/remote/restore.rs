@@ -7,7 +7,7 @@ use undoo_core::{
 };
 
 use super::{ServerArgs, words};
-use crate::cli::{Intent, Strategy};
+use crate::cli::{EnvironmentArgs, Intent, Strategy};
 
 /// What `undoo restore` does on a server.
 #[derive(Debug, Subcommand)]
@@ -36,7 +36,7 @@ pub struct RestoreStart {
     pub backup: BackupId,
     /// Another environment of the same project: its id, PROJECT/NAME, or NAME where it is the only one.
     /// [default: the one that the backup was made of]
-    #[arg(long, value_name = "ENVIRONMENT")]
+    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "EnvironmentArgs")]
     pub to: Option<String>,
     /// Answer with the plan and every finding, and touch nothing.
     #[arg(long)]
@@ -108,26 +108,9 @@ pub struct RestoreNew {
     /// Another server for it, by its name or id.
     #[arg(long, value_name = "SERVER", requires = "name")]
     pub on: Option<String>,
-    /// Where its users are to find it. [default: nowhere]
-    #[arg(long, value_name = "HOST", requires = "name")]
-    pub domain: Option<String>,
-    /// A port of the server at which it is to be found as well, for a server without Traefik.
-    #[arg(long, value_name = "PORT", requires = "name", value_parser = clap::value_parser!(u16).range(1..))]
-    pub http_port: Option<u16>,
-    /// Odoo's image. [default: the backup's]
-    #[arg(long, value_name = "IMAGE", requires = "name")]
-    pub odoo_image: Option<String>,
-    /// PostgreSQL's image. [default: the backup's, or one of its major version]
-    #[arg(long, value_name = "IMAGE", requires = "name")]
-    pub postgres_image: Option<String>,
-    /// An option of its odoo.conf, such as workers=2; may be given several times.
-    #[arg(long, value_name = "OPTION=VALUE", requires = "name", value_parser = option_of_conf)]
-    pub conf: Vec<(String, String)>,
-}
-
-pub(super) fn option_of_conf(text: &str) -> Result<(String, String), String> {
-    let (option, value) = text.split_once('=').ok_or("write OPTION=VALUE, such as workers=2")?;
-    Ok((option.trim().to_owned(), value.trim().to_owned()))
+    /// What else it is to be.
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
 }
 
 /// A command about one restore.

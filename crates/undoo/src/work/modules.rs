@@ -1,4 +1,4 @@
-//! The custom modules of a backup on their way into an environment that the platform makes.
+//! The custom modules of a backup on their way into an environment that is made for it.
 //!
 //! Unlike everything else of a backup they pass this process: they are few and small, and the folder that they go
 //! to belongs to the server and not to a container that a mover could be beside.
@@ -10,16 +10,16 @@ use std::{
 
 use tokio::sync::mpsc;
 use undoo_archive::{Backup, addons::Modules};
-use undoo_control::plane::{RestoreJob, Watch};
 use undoo_core::{Finding, Kind, Problem, Result, platform::Deployment};
-use undoo_engine::order::{Answer, Failure};
+use undoo_engine::{order::Failure, source::BackupOrder};
 use undoo_hosts::{
     Docker,
     deploy::{self, Done},
 };
 use undoo_storage::Options;
 
-use super::{deploy::sentence, found::endpoint};
+use super::deploy::sentence;
+use crate::{caller::Caller, interrupt::cancelled};
 
 /// Code of the finding about modules whose maker is not known. It can be accepted.
 const UNTRUSTED: &str = "addons_untrusted";
@@ -28,46 +28,66 @@ const PIECE: usize = 256 * 1024;
 /// Pieces that wait to be sent.
 const AHEAD: usize = 4;
 
-/// Puts them, and the Python packages that they ask for.
-pub(super) async fn put(job: &RestoreJob, deployment: &Deployment, watch: &Watch) -> Result<(), Failure> {
+/// Whose code is run: of which keys, and what somebody has accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Trust<'a> {
+    /// Public keys, hexadecimal.
+    pub keys: &'a [String],
+    /// Codes of findings.
+    pub accept: &'a [String],
+}
+
+/// Puts the modules that a backup has, and the Python packages that they ask for.
+///
+/// # Errors
+/// `addons_untrusted` where nobody stands for them, `addons_changed`, `cancelled`; those of the backup's storage and
+/// of `undoo_hosts::deploy`. What was put stays in the environment's folder, and goes with it.
+pub async fn put(
+    docker: &Docker,
+    deployment: &Deployment,
+    backup: &BackupOrder,
+    trust: Trust<'_>,
+    caller: Caller<'_>,
+) -> Result<(), Failure> {
     let work = async {
-        let backup = job.backup.open(&Options::default()).await?;
+        let backup = backup.open(&Options::default()).await?;
         let Some(modules) = Modules::of(&backup) else { return Ok(()) };
-        if let Some(failure) = Failure::of(&untrusted(job, &modules), &job.options.accept) {
+        if let Some(failure) = Failure::of(&untrusted(&modules, trust), trust.accept) {
             return Err(failure);
         }
-        let docker = Docker::connect(endpoint(&job.at.server)).await?;
-        let names = modules.names().collect::<Vec<_>>().join(", ");
+        let names = names(&modules);
         let requirements = modules.requirements().to_vec();
-        send(&docker, deployment, backup, modules).await?;
-        watch.audience.tell(Answer::Log { message: format!("custom modules put: {names}") });
+        send(docker, deployment, backup, modules).await?;
+        caller.say(format!("custom modules put: {names}"));
         let mut told = |done: &Done| {
-            watch.audience.tell(Answer::Log { message: sentence(done) });
+            caller.say(sentence(done));
             Ok(())
         };
-        Ok(deploy::put_requirements(&docker, deployment, &requirements, &mut told).await?)
+        Ok(deploy::put_requirements(docker, deployment, &requirements, &mut told).await?)
     };
-    // What was put stays in the environment's folder, and goes with it.
     tokio::select! {
         done = work => done,
-        () = watch.stop.cancelled() => Err(Problem::new(Kind::Cancelled, "cancelled", "it was called off", "").into()),
+        () = caller.stop.asked() => Err(cancelled().into()),
     }
 }
 
 /// Code that nobody known stands for is not run unasked.
-fn untrusted(job: &RestoreJob, modules: &Modules) -> Vec<Finding> {
-    let keys = &job.options.trusted_keys;
-    if modules.signed_by().is_some_and(|key| keys.iter().any(|trusted| trusted == key)) {
+pub fn untrusted(modules: &Modules, trust: Trust<'_>) -> Vec<Finding> {
+    if modules.signed_by().is_some_and(|key| trust.keys.iter().any(|trusted| trusted == key)) {
         return Vec::new();
     }
-    let names = modules.names().collect::<Vec<_>>().join(", ");
     vec![Finding::needs_acceptance(
         UNTRUSTED,
         format!(
-            "the backup brings modules whose code Odoo would run, and no key that is trusted has signed it: {names}"
+            "the backup brings modules whose code Odoo would run, and no key that is trusted has signed it: {}",
+            names(modules)
         ),
-        "Read them, or use a backup that this platform has made.",
+        "Read them, or use a backup that was signed by a key that is trusted.",
     )]
+}
+
+fn names(modules: &Modules) -> String {
+    modules.names().collect::<Vec<_>>().join(", ")
 }
 
 async fn send(docker: &Docker, deployment: &Deployment, backup: Arc<Backup>, modules: Modules) -> Result<()> {
