@@ -35,8 +35,17 @@ pub struct MigrationRequest {
     #[serde(default = "other")]
     #[schema(default = "other")]
     pub source: MigrationSource,
-    /// Where its file is.
-    pub file: MigrationFile,
+    /// Bytes of its file, if that is to be uploaded, in as many pieces as it takes.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::some_number::<_, _, 1, 5_497_558_138_880>"
+    )]
+    #[schema(minimum = 1, maximum = 5_497_558_138_880_u64)]
+    pub upload_bytes: Option<u64>,
+    /// Where its file is, if it lies in a storage. This takes `org.backups.list`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<StoredFile>,
     /// The environment that is made for it; it needs its server.
     pub environment: NewEnvironment,
     /// Cores that the environment may use.
@@ -77,26 +86,25 @@ const fn other() -> MigrationSource {
     MigrationSource::Other
 }
 
-/// Where the file of a migration is.
+/// A file that lies in a storage of the organisation, and stays there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum MigrationFile {
-    /// It is to be uploaded, in as many pieces as that takes.
-    Upload {
-        /// Its bytes.
-        #[serde(deserialize_with = "bounds::number::<_, _, 1, 5_497_558_138_880>")]
-        #[schema(minimum = 1, maximum = 5_497_558_138_880_u64)]
-        size_bytes: u64,
-    },
-    /// It lies in a storage of the organisation, and stays there. This takes `org.backups.list`.
-    Stored {
-        /// The storage.
-        storage_id: StorageId,
-        /// Its key, counted from the storage's own folder.
-        #[serde(deserialize_with = "bounds::text::<_, 1024>")]
-        #[schema(min_length = 1, max_length = 1024, example = "from-odoo-sh/acme.zip")]
-        key: String,
-    },
+#[serde(deny_unknown_fields)]
+pub struct StoredFile {
+    /// The storage.
+    pub storage_id: StorageId,
+    /// Its key, counted from the storage's own folder.
+    #[serde(deserialize_with = "bounds::text::<_, 1024>")]
+    #[schema(min_length = 1, max_length = 1024, example = "from-odoo-sh/acme.zip")]
+    pub key: String,
+}
+
+/// How far the upload of a migration's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadResponse {
+    /// Bytes that have arrived: the offset of the next one.
+    pub arrived_bytes: u64,
+    /// Bytes that there are to be.
+    pub size_bytes: u64,
 }
 
 /// A migration.

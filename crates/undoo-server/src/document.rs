@@ -91,10 +91,9 @@ pub fn complete(document: &mut OpenApi) {
         )
     };
     for item in document.paths.paths.values_mut() {
-        let PathItem { get, head, put, post, delete, patch, .. } = item;
+        let PathItem { get, put, post, delete, patch, .. } = item;
         let changing = [put, post, delete, patch].into_iter().flatten().map(|operation| (operation, true));
-        let looking = [get, head].into_iter().flatten().map(|operation| (operation, false));
-        for (operation, changes) in looking.chain(changing) {
+        for (operation, changes) in get.iter_mut().map(|operation| (operation, false)).chain(changing) {
             complete_one(operation, changes);
             operation.parameters.iter_mut().flatten().for_each(never_null);
             operation.request_body.iter_mut().for_each(|body| or_nothing(body, optional));

@@ -13,3 +13,9 @@ def before_call(context, case, kwargs):
         case.body.update(host="127.0.0.1", port=1, attempts=1)
     elif provider != "local":
         case.body.update(endpoint="http://localhost:1", attempts=1)
+
+
+@schemathesis.serializer("application/offset+octet-stream")
+def upload(context, value):
+    """Bytes of a file, which are what they are."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")

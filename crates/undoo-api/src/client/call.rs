@@ -58,10 +58,6 @@ impl Client {
         self.call(Method::PATCH, path)
     }
 
-    pub(super) fn head(&self, path: &[&str]) -> Call<'_> {
-        self.call(Method::HEAD, path)
-    }
-
     pub(super) fn delete(&self, path: &[&str]) -> Call<'_> {
         self.call(Method::DELETE, path)
     }
@@ -156,11 +152,6 @@ impl Call<'_> {
             Ok(sent) => sent.map_err(|failed| failed.problem),
             Err(_) => Err(self.client.silent()),
         }
-    }
-
-    /// The headers of an answer that has nothing else.
-    pub(super) async fn told(self) -> Result<HeaderMap> {
-        self.tried(async |call: &Self| Ok(call.sent_within().await?.headers().clone())).await
     }
 
     async fn tried<T>(&self, attempt: impl AsyncFn(&Self) -> Result<T, Failed>) -> Result<T> {

@@ -10,7 +10,7 @@ use reqwest::{
 use undoo_core::{MigrationId, Result};
 
 use super::Client;
-use crate::migrations::{TUS_RESUMABLE, TUS_VERSION, UPLOAD_OFFSET, UPLOAD_TYPE};
+use crate::migrations::{TUS_RESUMABLE, TUS_VERSION, UPLOAD_OFFSET, UPLOAD_TYPE, UploadResponse};
 
 impl Client {
     /// How many bytes of a migration's file have arrived.
@@ -18,8 +18,8 @@ impl Client {
     /// # Errors
     /// Those of the server, and of the way there.
     pub async fn migration_uploaded(&self, id: MigrationId) -> Result<u64> {
-        let headers = self.head(&["migrations", &id.to_string(), "upload"]).patiently().told().await?;
-        self.arrived(&headers)
+        let call = self.get(&["migrations", &id.to_string(), "upload"]).patiently();
+        Ok(call.answer::<UploadResponse>().await?.arrived_bytes)
     }
 
     /// Sends bytes of a migration's file, from this one on. Answers how many have arrived.
@@ -39,11 +39,8 @@ impl Client {
         ]);
         let call = self.patch(&["migrations", &id.to_string(), "upload"]).headers(headers);
         let response = call.streamed(Body::wrap_stream(content)).await?;
-        self.arrived(response.headers())
-    }
-
-    fn arrived(&self, headers: &HeaderMap) -> Result<u64> {
-        let arrived = headers.get(UPLOAD_OFFSET).and_then(|value| value.to_str().ok()?.parse().ok());
+        let arrived = response.headers().get(UPLOAD_OFFSET);
+        let arrived = arrived.and_then(|value| value.to_str().ok()?.parse().ok());
         arrived.ok_or_else(|| self.not_understood())
     }
 }

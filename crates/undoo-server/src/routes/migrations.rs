@@ -10,8 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use undoo_api::migrations::{
-    MigrationFile, MigrationQuery, MigrationRequest, MigrationResponse, TUS_RESUMABLE, TUS_VERSION,
-    UPLOAD_LENGTH, UPLOAD_OFFSET, UPLOAD_TYPE,
+    MigrationQuery, MigrationRequest, MigrationResponse, TUS_RESUMABLE, TUS_VERSION, UPLOAD_LENGTH,
+    UPLOAD_OFFSET, UPLOAD_TYPE, UploadResponse,
 };
 use undoo_api::problem::ProblemDetails;
 use undoo_control::{MigrationFrom, MigrationWish, UploadState};
@@ -78,9 +78,14 @@ async fn migration_create(
     let wish = MigrationWish {
         project_id: body.project_id,
         source: body.source,
-        from: match body.file {
-            MigrationFile::Upload { size_bytes } => MigrationFrom::Upload(size_bytes),
-            MigrationFile::Stored { storage_id, key } => MigrationFrom::Stored(storage_id, key),
+        from: match (body.upload_bytes, body.stored) {
+            (Some(size), None) => MigrationFrom::Upload(size),
+            (None, Some(stored)) => MigrationFrom::Stored(stored.storage_id, stored.key),
+            _ => {
+                let message = "a migration has one file: uploaded, or stored";
+                let remedy = "Send either `upload_bytes` or `stored`.";
+                return Err(Problem::new(Kind::Invalid, "file_needed", message, remedy).into());
+            }
         },
         environment: new_environment(body.environment),
         limits: [body.cpu_cores, body.ram_mb, body.disk_gb],
@@ -123,12 +128,12 @@ async fn migration_verify(
     Ok((StatusCode::ACCEPTED, Json(migration.into())))
 }
 
-/// How far the upload of a migration's file is.
+/// How far the upload of a migration's file is. HEAD answers the same, in its headers.
 #[utoipa::path(
-    head, path = "/api/v1/migrations/{migration_id}/upload", tag = "migrations",
+    get, path = "/api/v1/migrations/{migration_id}/upload", tag = "migrations",
     params(("migration_id" = MigrationId, Path)),
     responses(
-        (status = 204, description = "As its headers say.", headers(
+        (status = 200, description = "How far it is.", body = UploadResponse, headers(
             ("Upload-Offset" = u64, description = "Bytes that have arrived."),
             ("Upload-Length" = u64, description = "Bytes that there are to be."),
         )),
@@ -142,7 +147,9 @@ async fn migration_upload_state(
     By(caller): By,
     At(id): At<MigrationId>,
 ) -> Result<Response> {
-    Ok(answer(app.control.migration_upload_state(&caller, id).await?))
+    let state = app.control.migration_upload_state(&caller, id).await?;
+    let answer = UploadResponse { arrived_bytes: state.arrived, size_bytes: state.size };
+    Ok((headers(state), Json(answer)).into_response())
 }
 
 /// Uploads the file of a migration, from the byte that `Upload-Offset` says. Where it breaks off, what has arrived
@@ -166,10 +173,10 @@ async fn migration_upload(
     State(app): State<App>,
     By(caller): By,
     At(id): At<MigrationId>,
-    headers: HeaderMap,
+    sent: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let from = offset(&headers)?;
+    let from = offset(&sent)?;
     // Who sends may be gone before the last of it is in the storage.
     let receiving = tokio::spawn(async move {
         let content = pin!(body.into_data_stream());
@@ -179,7 +186,7 @@ async fn migration_upload(
         let message = "taking an upload was broken off";
         Problem::new(Kind::Internal, "upload_aborted", message, "").caused_by(error)
     })?;
-    Ok(answer(state?))
+    Ok((StatusCode::NO_CONTENT, headers(state?)).into_response())
 }
 
 fn offset(headers: &HeaderMap) -> Result<u64> {
@@ -196,12 +203,10 @@ fn offset(headers: &HeaderMap) -> Result<u64> {
     offset.ok_or_else(|| Failure::of_field("Upload-Offset", "must be a number of bytes"))
 }
 
-fn answer(state: UploadState) -> Response {
-    let number = |number: u64| HeaderValue::from(number);
-    let headers = [
-        (HeaderName::from_static(UPLOAD_OFFSET), number(state.arrived)),
-        (HeaderName::from_static(UPLOAD_LENGTH), number(state.size)),
+fn headers(state: UploadState) -> [(HeaderName, HeaderValue); 3] {
+    [
+        (HeaderName::from_static(UPLOAD_OFFSET), state.arrived.into()),
+        (HeaderName::from_static(UPLOAD_LENGTH), state.size.into()),
         (HeaderName::from_static(TUS_RESUMABLE), HeaderValue::from_static(TUS_VERSION)),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    ]
 }

@@ -211,7 +211,12 @@ fn request(operation: &Operation, place: &Place, session: Option<&str>) -> Reque
         request = request.header("x-requested-with", "test");
     }
     let body = if operation.has_body {
-        request = request.header("content-type", "application/json");
+        let uploads = operation.id == "migration_upload";
+        let kind = if uploads { "application/offset+octet-stream" } else { "application/json" };
+        request = request.header("content-type", kind);
+        if uploads {
+            request = request.header("upload-offset", "0");
+        }
         Body::from(body(&operation.id, place).to_string())
     } else {
         Body::empty()
@@ -278,7 +283,7 @@ fn body(operation: &str, place: &Place) -> Value {
         "backup_create" | "backup_create_alias" => json!({ "description": "before the upgrade" }),
         "environment_deploy" => json!({}),
         "migration_create" => json!({ "project_id": place.project.id,
-            "file": { "kind": "upload", "size_bytes": 1000 }, "environment": { "name": "Moved",
+            "upload_bytes": 1000, "environment": { "name": "Moved",
             "environment_type": "staging", "server_id": place.server.id } }),
         "migration_upload" => json!({}),
         "recovery_plan_create" => json!({ "organization_id": place.organisation.id,

@@ -15,7 +15,7 @@ use futures_util::{Stream, stream};
 use undoo_api::{
     client::IdempotencyKey,
     environments::EnvironmentDetails,
-    migrations::{MigrationFile, MigrationQuery, MigrationRequest, MigrationResponse},
+    migrations::{MigrationQuery, MigrationRequest, MigrationResponse, StoredFile},
     restores::NewEnvironment,
 };
 use undoo_core::{Kind, MigrationId, Problem, Result, platform::MigrationStatus};
@@ -52,19 +52,14 @@ async fn new(arguments: MigrationNew, ui: &Ui) -> Result<(), Failure> {
     let project = remote.project(organisation, arguments.project.as_deref()).await?;
     let server = server(&remote, organisation, arguments.on.as_deref(), "--on").await?;
     let storage_id = storage(&remote, organisation, arguments.storage.as_deref()).await?;
-    let file = match (&arguments.file, arguments.stored, storage_id) {
-        (Some(file), ..) => MigrationFile::Upload { size_bytes: length(file)? },
-        (None, Some(key), Some(storage_id)) => MigrationFile::Stored { storage_id, key },
-        (None, ..) => {
-            let message = "neither a file nor a key in a storage was given";
-            return Err(Problem::new(Kind::Invalid, "nothing_to_migrate", message, "give one of them").into());
-        }
-    };
+    let upload_bytes = arguments.file.as_deref().map(length).transpose()?;
+    let stored = arguments.stored.zip(storage_id).map(|(key, storage_id)| StoredFile { storage_id, key });
     let environment = arguments.environment;
     let request = MigrationRequest {
         project_id: project.id,
         source: arguments.source,
-        file,
+        upload_bytes,
+        stored,
         environment: NewEnvironment {
             server_id: Some(server.id),
             domain: environment.domain,
