@@ -21,6 +21,7 @@ mod hostile_input;
 mod keep;
 mod layouts;
 mod memory;
+mod migrate;
 mod new_environment;
 mod ours;
 mod outgoing;
