@@ -1,12 +1,10 @@
 //! A backup that Odoo itself made elsewhere comes to the platform over a line that breaks, and becomes an environment
 //! on another server: restored once, and again only by the word.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-};
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
+use undoo_testing::weed::{BUCKET, KEY};
 
 use crate::support::{
     Kind, Undoo,
@@ -26,7 +24,8 @@ const PUBLIC: &str = "undoo-e2e-public";
 /// What the second server has, but for undoo's own program and the network that stays for other environments.
 fn left(second: &Second) -> Vec<String> {
     let all = second.inventory().into_iter();
-    all.filter(|thing| !thing.starts_with("volume undoo_bin_") && *thing != format!("network {PUBLIC}")).collect()
+    all.filter(|thing| !thing.starts_with("volume undoo_bin_") && *thing != format!("network {PUBLIC}"))
+        .collect()
 }
 
 /// Sends a file's first bytes, and is gone before the others.
@@ -37,7 +36,7 @@ fn sends_half(platform: &Platform, id: &str, file: &str, bytes: usize) -> u64 {
     let words = ["-sS", "--noproxy", "*", "-X", "PATCH", "-H", &token, "-H", "Upload-Offset: 0", "-H"];
     let kind = "Content-Type: application/offset+octet-stream";
     let mut curl = Command::new("curl");
-    let curl = curl.args(words).args([kind, "--data-binary", "@-", &address]).stdin(Stdio::piped());
+    let curl = curl.args(words).args([kind, "--data-binary", "@-", &address]);
     assert!(output(curl, half).status.success());
     platform.get(&format!("/migrations/{id}/upload"))["arrived_bytes"].as_u64().unwrap()
 }
@@ -59,7 +58,8 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
     let size = fs::metadata(&file).unwrap().len();
 
     // Half of it arrives before the platform is killed; the other half after it is back.
-    let project = platform.get(&format!("/organizations/{}/projects", organization.as_str().unwrap()))[0]["id"].clone();
+    let project =
+        platform.get(&format!("/organizations/{}/projects", organization.as_str().unwrap()))[0]["id"].clone();
     let servers = platform.get(&format!("/servers?organization_id={}", organization.as_str().unwrap()));
     let server = servers.as_array().unwrap().iter().find(|one| one["name"] == "Second").unwrap();
     let migration = platform.post(
@@ -68,15 +68,21 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
                 "environment": { "name": "Moved", "environment_type": "production", "server_id": server["id"],
                                  "http_port": PORT, "postgres_image": "postgres:15" } }),
     );
-    let (id, environment) =
-        (migration["id"].as_str().unwrap().to_owned(), migration["environment_id"].as_str().unwrap().to_owned());
+    let (id, environment) = (
+        migration["id"].as_str().unwrap().to_owned(),
+        migration["environment_id"].as_str().unwrap().to_owned(),
+    );
     let arrived = sends_half(&platform, &id, &file, usize::try_from(size / 2).unwrap());
     assert_eq!(arrived, size / 2);
     platform.kill_and_start(&undoo);
     let (base, token) = (platform.base().to_owned(), platform.token().to_owned());
     let run = |words: &[&str]| undoo.run_with(words, &[("UNDOO_URL", &base), ("UNDOO_TOKEN", &token)]);
     let resumed = run(&["migration", "resume", &id, &file, "--json"]).ends(0).result();
-    assert_eq!((&resumed["status"], &resumed["upload_bytes"]), (&json!("uploaded"), &json!(size)), "{resumed}");
+    assert_eq!(
+        (&resumed["status"], &resumed["upload_bytes"]),
+        (&json!("uploaded"), &json!(size)),
+        "{resumed}"
+    );
     assert_eq!(left(&second), before, "nothing is there before somebody deploys");
 
     let deploy = |more: &[&str]| {
@@ -86,7 +92,11 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
     let details = |platform: &Platform| platform.get(&format!("/environments/{environment}"));
     deploy(&[]).ends(0);
     let now = details(&platform);
-    assert_eq!((&now["status"], &now["migration_restore_completed"]), (&json!("running"), &json!(true)), "{now}");
+    assert_eq!(
+        (&now["status"], &now["migration_restore_completed"]),
+        (&json!("running"), &json!(true)),
+        "{now}"
+    );
     let first = now["migration_restore_completed_at"].clone();
     assert_eq!(platform.get(&format!("/migrations/{id}"))["status"], "completed");
     let url = format!("http://{}:{PORT}", second.address());
@@ -97,6 +107,13 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
         assert_eq!(sha1(&web.attachment(attached.id)), attached.sha1, "attachment {}", attached.id);
     }
     web.create("res.partner", json!({ "name": "Since the migration" }));
+    // From now on its backups go where its server reaches.
+    let storage = second.storage();
+    let config = json!({ "provider": "minio", "bucket": BUCKET, "access_key": KEY.0, "secret_key": KEY.1,
+                         "endpoint": second.endpoint(&storage), "region": "us-east-1" });
+    let new = json!({ "organization_id": organization, "name": "Shared", "config": config });
+    let shared = platform.post("/storages", new)["id"].clone();
+    platform.call("PATCH", &format!("/environments/{environment}"), Some(json!({ "storage_id": shared })));
     let since = json!([["name", "=", "Since the migration"]]);
 
     // Deployed again, what was written since is there.
@@ -106,8 +123,8 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
     assert_eq!(details(&platform)["migration_restore_completed_at"], first);
 
     // Only the word restores it again, and that can be undone.
-    let unsure = deploy(&["--force-restore", "--confirm", "restore"]);
-    assert!(unsure.ends(130).all().contains("is not \"RESTORE\""));
+    let unsure = deploy(&["--force-restore", "--confirm", "restore"]).ends(130).json();
+    assert_eq!(unsure["message"], "\"restore\" is not \"RESTORE\"; nothing was touched");
     deploy(&["--force-restore", "--confirm", "RESTORE"]).ends(0);
     let web = Web::login(&url, &environment, "admin", "admin").unwrap();
     assert_eq!(web.count("res.partner", since.clone()), 0);

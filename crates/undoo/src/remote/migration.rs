@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(command: MigrationCommand, ui: &Ui) -> Result<(), Failure> {
     match command {
-        MigrationCommand::New(arguments) => new(arguments, ui).await,
+        MigrationCommand::New(arguments) => new(*arguments, ui).await,
         MigrationCommand::Resume(arguments) => resume(&arguments, ui).await,
         MigrationCommand::List(arguments) => list(&arguments).await,
         MigrationCommand::Show(arguments) => show(&arguments).await,

@@ -89,6 +89,16 @@ impl Platform {
         serde_json::from_str::<Value>(&made).unwrap()["token"].as_str().unwrap().to_owned()
     }
 
+    /// Where it listens.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What its administrator is known by.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// A request, which must succeed.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         let (status, answer) = self.send(method, path, body);

@@ -15,7 +15,7 @@ use crate::cli::EnvironmentArgs;
 #[derive(Debug, Subcommand)]
 pub enum MigrationCommand {
     /// Make an environment that waits for a backup from elsewhere, and upload that backup.
-    New(MigrationNew),
+    New(Box<MigrationNew>),
     /// Go on with an upload where it was left.
     Resume(MigrationResume),
     /// List migrations, newest first.
