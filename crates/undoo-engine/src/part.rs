@@ -87,7 +87,8 @@ impl Part {
 /// What a backup says of where it came from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Described {
-    /// Versions and images, as our own backups name them in their manifest.
+    /// Versions, as our own backups name them in their manifest. Images are not among them: those that a stranger's
+    /// file names are programs.
     pub snapshot: Value,
     /// Whether it has a dump.
     pub has_database: bool,
@@ -104,15 +105,12 @@ pub async fn describe(order: &BackupOrder) -> Result<Described> {
     blocking(move || {
         let found = inspect(&backup)?;
         let ours = backup.manifest.as_ref().and_then(|manifest| manifest.undoo.as_ref());
-        let snapshot = match ours {
-            Some(ours) => json!(ours.environment),
-            None => {
-                let server = found.database.as_ref().and_then(|database| database.server_version.as_deref());
-                // Debian's and others' builds say more than the version.
-                let server = server.and_then(|version| version.split_whitespace().next());
-                json!({ "odoo_version": found.odoo.version, "postgres_version": server })
-            }
-        };
+        let ours = ours.map(|ours| &ours.environment);
+        let odoo = ours.and_then(|ours| ours.odoo_version.as_deref()).or(found.odoo.version.as_deref());
+        let server = found.database.as_ref().and_then(|database| database.server_version.as_deref());
+        // Debian's and others' builds say more than the version.
+        let server = server.and_then(|version| version.split_whitespace().next());
+        let snapshot = json!({ "odoo_version": odoo, "postgres_version": server });
         Ok(Described {
             snapshot,
             has_database: found.database.is_some(),

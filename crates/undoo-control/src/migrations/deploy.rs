@@ -40,9 +40,8 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::environment_do`]; with `force_restore` also for `project.backups.restore`; `not_uploaded`
-    /// (`Conflict`) while the migration's backup is not there; `no_migration`, `odoo_image_needed`, `image_settled`
-    /// (`Invalid`);
-    /// `server_draining` (`Conflict`).
+    /// (`Conflict`) while the migration's backup is not there; `server_draining` (`Conflict`); `no_migration`,
+    /// `odoo_image_needed`, `image_settled` (`Invalid`).
     pub async fn environment_deploy(
         &self,
         caller: &Caller,
@@ -54,6 +53,10 @@ impl Control {
         let tx = self.store.begin().await?;
         let mut environment =
             self.environment_locked(&tx, caller, id, Permission::EnvironmentsUpdate).await?;
+        if let Some(before) = self.once(&tx, caller, once.as_ref()).await? {
+            let named = Named("task", before);
+            return tasks::get(&tx, before.into()).await?.ok_or_else(|| named.missing());
+        }
         let migration = migrations::of_environment(&tx, id).await?.filter(|migration| !migration.is_over());
         let deployment = deployments::get(&tx, id).await?;
         if odoo_image.is_some() && (migration.is_none() || deployment.is_some()) {
@@ -80,10 +83,6 @@ impl Control {
                 environment.environment_type,
             );
             self.allow(caller, Permission::BackupsRestore, scope, &Named("environment", id))?;
-        }
-        if let Some(before) = self.once(&tx, caller, once.as_ref()).await? {
-            let named = Named("task", before);
-            return tasks::get(&tx, before.into()).await?.ok_or_else(|| named.missing());
         }
         let migration = locked(&tx, migration.id).await?;
         let task = match deployment {
@@ -242,8 +241,7 @@ fn image_of(environment: &Environment, backup: &Backup) -> Result<String> {
         return Ok(image.clone());
     }
     let snapshot = backup.environment_snapshot.as_ref();
-    let says_image = snapshot.is_some_and(|snapshot| snapshot["odoo_image"].is_string());
-    if !says_image && images::odoo_version(snapshot).is_none() {
+    if images::odoo_version(snapshot).is_none() {
         let said = snapshot.and_then(|snapshot| snapshot["odoo_version"].as_str()).unwrap_or("nothing");
         return Err(invalid(
             "odoo_image_needed",

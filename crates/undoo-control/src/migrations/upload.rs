@@ -166,6 +166,8 @@ impl Control {
     async fn go_on(&self, turn: &Turn) -> Result<GoOn> {
         let Some(id) = &turn.migration.upload else { return Ok(GoOn::Lost) };
         match turn.storage.resume(&turn.key, id, Some(turn.size)).await {
+            // What a broken line has doubled is of no use.
+            Ok(upload) if upload.written() > turn.size => upload.abort().await.map(|()| GoOn::Lost),
             Ok(upload) => Ok(GoOn::At(Box::new(upload))),
             Err(problem) if problem.code == "upload_gone" => {
                 let there = turn.storage.stat(&turn.key).await?;
