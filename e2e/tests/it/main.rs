@@ -15,6 +15,7 @@ mod cross_server;
 mod deploy;
 mod direct;
 mod disks;
+mod fleet;
 mod holders;
 mod hostile;
 mod hostile_input;
