@@ -59,7 +59,7 @@ pub(crate) struct There {
     pub(crate) second: Second,
     pub(crate) server: String,
     // The turn ends last.
-    pub(crate) _undoo: Undoo,
+    pub(crate) undoo: Undoo,
 }
 
 impl There {
@@ -78,7 +78,7 @@ impl There {
         let login = Self::login(&second, second.host_key(), None);
         let new = json!({ "organization_id": organization(&platform), "name": "Second", "ssh": login });
         let server = platform.post("/servers", new)["id"].as_str().unwrap().to_owned();
-        Self { platform, server, second, _undoo: undoo }
+        Self { platform, server, second, undoo }
     }
 
     /// From now on backups go to a storage that both reach, by this way.

@@ -12,6 +12,7 @@ mod busy;
 mod compose;
 mod crash;
 mod cross_server;
+mod cross_server_breaks;
 mod deploy;
 mod direct;
 mod disks;
