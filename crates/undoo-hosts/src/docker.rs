@@ -200,13 +200,14 @@ pub(crate) fn problem(error: EngineError, doing: impl FnOnce() -> String) -> Pro
             Ok(problem) => return problem,
             Err(err) => EngineError::IOError { err },
         },
-        error => error,
+        error => match problem_among(&error) {
+            Some(found) => {
+                let found = Problem::new(found.kind, found.code, found.message.clone(), found.remedy.clone());
+                return found.caused_by(error);
+            }
+            None => error,
+        },
     };
-    // A body that breaks off comes as an I/O error, too, around the one that says why.
-    if let Some(found) = problem_among(&error) {
-        let found = Problem::new(found.kind, found.code, found.message.clone(), found.remedy.clone());
-        return found.caused_by(error);
-    }
     let doing = doing();
     let (kind, code, cause, remedy) = match &error {
         EngineError::DockerResponseServerError { status_code, message } => {
