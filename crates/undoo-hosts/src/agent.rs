@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bollard::{
     container::LogOutput,
+    errors::Error as EngineError,
     query_parameters::{ListContainersOptionsBuilder, LogsOptionsBuilder},
 };
 use futures_util::StreamExt as _;
@@ -138,7 +139,7 @@ pub async fn follow(docker: &Docker, id: &str, mut on_line: impl FnMut(&str) + S
     let mut lines = LineSplitter::default();
     let mut errors = Tail::new(Tail::USUAL);
     while let Some(chunk) = chunks.next().await {
-        match chunk.map_err(|error| problem(error, || format!("following the container {id}")))? {
+        match chunk.map_err(|error| broken_off(docker, error, id))? {
             LogOutput::StdOut { message } | LogOutput::Console { message } => {
                 lines.push(&message, &mut on_line)?;
             }
@@ -150,6 +151,21 @@ pub async fn follow(docker: &Docker, id: &str, mut on_line: impl FnMut(&str) + S
     let mut end = scratch::wait(docker, id).await?;
     end.output = errors.into_text();
     Ok(end)
+}
+
+/// Why an agent cannot be followed any more. Of an answer that breaks off, the library keeps its own words only, and
+/// not that it was the way to the server.
+fn broken_off(docker: &Docker, error: EngineError, id: &str) -> Problem {
+    match (docker.server(), &error) {
+        (Some(server), EngineError::IOError { .. }) => Problem::new(
+            Kind::Unavailable,
+            "connection_broken",
+            format!("the connection to Docker on {server} broke off while the cutover there was followed"),
+            "Check the network and the server, then try again.",
+        )
+        .caused_by(error),
+        _ => problem(error, || format!("following the container {id}")),
+    }
 }
 
 /// Removes an agent, or another container of ours, that has ended. That it is gone already is fine.

@@ -12,6 +12,10 @@ pub struct Hold {
     /// `STEP:before` or `STEP:after`, the steps named as in the journal.
     #[cfg(debug_assertions)]
     at: Option<String>,
+    /// File, as an agent sees it, that ends the hold when it is there; without one it never ends.
+    #[cfg(debug_assertions)]
+    #[serde(default)]
+    until: Option<std::path::PathBuf>,
 }
 
 impl Hold {
@@ -20,10 +24,12 @@ impl Hold {
         Self {
             #[cfg(debug_assertions)]
             at: asked_moment(),
+            #[cfg(debug_assertions)]
+            until: asked_end(),
         }
     }
 
-    /// Says that the moment was reached and stays there for good, if it is the one asked for.
+    /// Says that the moment was reached and stays there, if it is the one asked for.
     #[cfg(debug_assertions)]
     pub fn checkpoint(&self, step: Move, done: bool, audience: &dyn Audience) {
         let Some(at) = &self.at else { return };
@@ -31,8 +37,8 @@ impl Hold {
         let moment = if done { "after" } else { "before" };
         if name.as_str().is_some_and(|name| format!("{name}:{moment}") == *at) {
             audience.tell(undoo_engine::order::Answer::Log { message: format!("held at {at}") });
-            loop {
-                std::thread::park();
+            while !self.until.as_ref().is_some_and(|file| file.exists()) {
+                std::thread::sleep(std::time::Duration::from_millis(20));
             }
         }
     }
@@ -48,11 +54,16 @@ pub fn of_worker() -> undoo_control::work::Hold {
         #[cfg(debug_assertions)]
         at: asked_moment(),
         #[cfg(debug_assertions)]
-        until: std::env::var_os("UNDOO_HOLD_UNTIL").map(Into::into),
+        until: asked_end(),
     }
 }
 
 #[cfg(debug_assertions)]
 fn asked_moment() -> Option<String> {
     std::env::var("UNDOO_HOLD_AT").ok()
+}
+
+#[cfg(debug_assertions)]
+fn asked_end() -> Option<std::path::PathBuf> {
+    std::env::var_os("UNDOO_HOLD_UNTIL").map(Into::into)
 }

@@ -21,7 +21,7 @@ use crate::support::{
     web::Web,
 };
 
-const ENDED: [&str; 5] = ["completed", "failed", "cancelled", "undone", "stuck"];
+pub(crate) const ENDED: [&str; 5] = ["completed", "failed", "cancelled", "undone", "stuck"];
 const BIG: usize = 6 << 20;
 const MANY: u64 = 5;
 const PORT: u16 = 18_069;
@@ -54,25 +54,31 @@ fn greeting(web: &Web) -> Value {
 }
 
 /// The platform in the counted network, with the second server.
-struct There {
-    platform: Platform,
-    second: Second,
-    server: String,
+pub(crate) struct There {
+    pub(crate) platform: Platform,
+    pub(crate) second: Second,
+    pub(crate) server: String,
     // The turn ends last.
-    _undoo: Undoo,
+    pub(crate) undoo: Undoo,
 }
 
 impl There {
-    fn up() -> Self {
+    pub(crate) fn up() -> Self {
+        Self::up_with(&[])
+    }
+
+    /// The same, with settings more by their variables.
+    pub(crate) fn up_with(more: &[(&str, &str)]) -> Self {
         let mut undoo = Undoo::ready();
         let second = Second::up();
         undoo.moves_to_network_of(second.counted_network());
         let settings = [("UNDOO_DEPLOY_PREFIX", "undoo-test"), ("UNDOO_DEPLOY_NETWORK", PUBLIC)];
+        let settings = [&settings[..], more].concat();
         let platform = Platform::up_at(&undoo, second.counted_address(), &settings);
         let login = Self::login(&second, second.host_key(), None);
         let new = json!({ "organization_id": organization(&platform), "name": "Second", "ssh": login });
         let server = platform.post("/servers", new)["id"].as_str().unwrap().to_owned();
-        Self { platform, server, second, _undoo: undoo }
+        Self { platform, server, second, undoo }
     }
 
     /// From now on backups go to a storage that both reach, by this way.
@@ -97,7 +103,7 @@ impl There {
     }
 
     /// Begins a restore onto the second server: the restore's id and the environment's.
-    fn begins(&self, backup: &str, change: impl FnOnce(&mut Value)) -> (String, String) {
+    pub(crate) fn begins(&self, backup: &str, change: impl FnOnce(&mut Value)) -> (String, String) {
         let mut new = json!({ "name": "Recovered", "environment_type": "staging", "server_id": self.server,
                               "http_port": PORT, "odoo_image": WITH_PIP });
         change(&mut new);
@@ -109,7 +115,7 @@ impl There {
     }
 
     /// Waits for its end, which has to be a failure for this reason that leaves nothing.
-    fn fails(&self, restore: &str, step: &str, code: &str, before: &[String]) {
+    pub(crate) fn fails(&self, restore: &str, step: &str, code: &str, before: &[String]) {
         let ended = self.platform.ended(&format!("/restore/{restore}"), &ENDED);
         assert_eq!((&ended["status"], &ended["error_step"]), (&json!("failed"), &json!(step)), "{ended}");
         assert!(ended["error_message"].as_str().unwrap().contains(code), "{ended}");
@@ -117,7 +123,7 @@ impl There {
     }
 
     /// What the server has, but for undoo's own program and the network that stays for other environments.
-    fn left(&self) -> Vec<String> {
+    pub(crate) fn left(&self) -> Vec<String> {
         let all = self.second.inventory().into_iter();
         let mut all: Vec<_> = all
             .filter(|thing| !thing.starts_with("volume undoo_bin_") && *thing != format!("network {PUBLIC}"))
@@ -129,7 +135,7 @@ impl There {
     }
 }
 
-fn organization(platform: &Platform) -> Value {
+pub(crate) fn organization(platform: &Platform) -> Value {
     platform.get("/organizations")[0]["id"].clone()
 }
 

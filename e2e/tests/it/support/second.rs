@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    docker::{Engine, docker},
+    docker::{Engine, docker, succeed},
     instance::{Instance, Kind},
     link::Link,
     project, wait_for, weed,
@@ -158,6 +158,31 @@ impl Second {
         }
         variables.push(("UNDOO_SSH_KEY_FILE", self.key_file().to_owned()));
         variables
+    }
+
+    /// A way to an SSH server of this machine's loopback that the server has too, and the address of its end.
+    pub(crate) fn way_to(&self, port: u16) -> (Link, &str) {
+        (Link::at(&self.facts["host"], port), &self.facts["host"])
+    }
+
+    /// Moves its volumes to a disk in memory on which so many MiB are free; it goes with the server.
+    pub(crate) fn has_little_room(&self, mib: u64) {
+        self.inside(&format!(
+            "cd /var/lib/docker; used=$(du -sm volumes | cut -f 1); mkdir /run/volumes; \
+             mount -t tmpfs -o size=$((used + {mib}))m undoo-test /run/volumes; \
+             cp -a volumes/. /run/volumes; mount --move /run/volumes volumes"
+        ));
+    }
+
+    /// Makes that disk so big.
+    pub(crate) fn has_room_again(&self, mib: u64) {
+        self.inside(&format!("mount -o remount,size={mib}m /var/lib/docker/volumes"));
+    }
+
+    /// Runs a script among its mounts, as root.
+    fn inside(&self, script: &str) {
+        let mounts = format!("--mount=/proc/{}/ns/mnt", self.facts["server"]);
+        succeed(Command::new("nsenter").args([&mounts, "sh", "-ec", script]), b"");
     }
 
     /// Everything that its engine has besides images.
