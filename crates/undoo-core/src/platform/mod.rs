@@ -3,6 +3,7 @@
 //! Plain values, as everything in this crate. Which moves between states are legal is decided here, once,
 //! and whoever stores or shows them asks.
 
+mod addons;
 mod backup;
 mod deployed;
 pub mod deployment;
@@ -18,6 +19,7 @@ mod restore_point;
 mod server;
 mod task;
 
+pub use addons::{AddonsOrigin, AddonsSource};
 pub use backup::{Backup, BackupStatus, BackupType};
 pub use deployed::{DeploymentRecord, DeploymentState};
 pub use deployment::{Deployment, Limits, Names, Passwords};
