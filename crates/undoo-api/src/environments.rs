@@ -9,6 +9,7 @@ use undoo_core::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
+    addons::AddonsResponse,
     bounds,
     list::{PageNumber, PageSize},
 };
@@ -96,6 +97,9 @@ pub struct EnvironmentDetails {
     pub migration_restore_completed: bool,
     /// When it was.
     pub migration_restore_completed_at: Option<Timestamp>,
+    /// Git repositories that its modules are fetched from when it is made, before those of the backup.
+    #[serde(default)]
+    pub addons: Vec<AddonsResponse>,
 }
 
 /// How an environment is to be deployed.

@@ -8,6 +8,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
+pub mod addons;
 pub mod audit;
 pub mod backups;
 pub mod client;

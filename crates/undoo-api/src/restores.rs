@@ -12,6 +12,7 @@ use undoo_core::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
+    addons::AddonsSourceRequest,
     bounds::{self, yes},
     environments::EnvironmentResponse,
     list::{PageNumber, PageSize},
@@ -226,6 +227,11 @@ pub struct NewEnvironment {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({ "workers": "2" }))]
     pub odoo_conf: BTreeMap<String, String>,
+    /// Git repositories that its custom modules come from, before those of the backup. Of two modules with one name,
+    /// that of the first counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::list::<_, _, 32>")]
+    #[schema(max_items = 32)]
+    pub addons: Vec<AddonsSourceRequest>,
 }
 
 impl NewEnvironment {
@@ -240,6 +246,7 @@ impl NewEnvironment {
             postgres_image: None,
             http_port: None,
             odoo_conf: BTreeMap::new(),
+            addons: Vec::new(),
         }
     }
 }

@@ -29,8 +29,10 @@ pub struct Modules {
     /// The files by their members' names, and where each goes; `None` for one that another one hides.
     files: BTreeMap<String, (usize, Option<String>)>,
     record: Option<ours::TreeRecord>,
-    requirements: Vec<String>,
-    names: BTreeSet<String>,
+    /// Python packages, and the folder whose modules ask for them.
+    requirements: Vec<(String, Vec<String>)>,
+    /// Names of the modules, each with the folder that it is in.
+    names: BTreeMap<String, String>,
     signed_by: Option<String>,
 }
 
@@ -51,14 +53,14 @@ impl Modules {
             files: BTreeMap::new(),
             record: ours.parts.addons.clone(),
             requirements: Vec::new(),
-            names: BTreeSet::new(),
+            names: BTreeMap::new(),
             signed_by: ours.public_key.clone().filter(|_| manifest.signature == SignatureState::Valid),
         };
         // Folders in the order of `addons_path`, then what the manifest does not tell of.
         let mut folders: Vec<&str> = Vec::new();
         for folder in &ours.environment.addons {
             folders.push(&folder.folder);
-            found.requirements.extend(folder.requirements.iter().cloned());
+            found.requirements.push((folder.folder.clone(), folder.requirements.clone()));
         }
         for name in members.keys().filter_map(|name| name.split('/').nth(1)) {
             if !folders.contains(&name) {
@@ -82,24 +84,44 @@ impl Modules {
             let below = &name[prefix.len()..];
             let path = if is_module { format!("{folder}/{below}") } else { below.to_owned() };
             let top = path.split_once('/').map(|(top, _)| top.to_owned());
-            let is_hidden = top.as_ref().is_some_and(|top| self.names.contains(top));
+            let is_hidden = top.as_ref().is_some_and(|top| self.names.contains_key(top));
             // Packages lie in folders of one name, and are not hidden by each other.
             let is_package = path.ends_with(".whl");
             let goes = (!is_hidden || is_package) && path != REQUIREMENTS;
             self.files.insert(name.clone(), (*member, goes.then_some(path)));
             here.extend(top.filter(|_| !is_package));
         }
-        self.names.extend(here);
+        self.names.extend(here.into_iter().map(|name| (name, folder.to_owned())));
+    }
+
+    /// The same without modules that are to come from elsewhere, and without what only their folders ask for;
+    /// `None` if no module is left.
+    #[must_use]
+    pub fn without(mut self, names: &BTreeSet<String>) -> Option<Self> {
+        if names.is_empty() {
+            return Some(self);
+        }
+        self.names.retain(|name, _| !names.contains(name));
+        for (_, path) in self.files.values_mut() {
+            let is_other = |path: &String| match path.split_once('/') {
+                Some((top, _)) => names.contains(top),
+                None => false,
+            };
+            *path = path.take().filter(|path| !is_other(path));
+        }
+        let is_left = |folder: &String| self.names.values().any(|of| of == folder);
+        self.requirements.retain(|(folder, _)| is_left(folder));
+        (!self.names.is_empty()).then_some(self)
     }
 
     /// Names of the modules, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+        self.names.keys().map(String::as_str)
     }
 
     /// Python packages that they ask for, a line each, as the backup's manifest has them.
-    pub fn requirements(&self) -> &[String] {
-        &self.requirements
+    pub fn requirements(&self) -> impl Iterator<Item = &str> {
+        self.requirements.iter().flat_map(|(_, lines)| lines).map(String::as_str)
     }
 
     /// The key whose signature stands for them, hexadecimal; `None` where no signature holds.

@@ -34,7 +34,7 @@ pub use backups::{
     BackupQuery, CompatibleEnvironment, CompatibleServer, Download, NewBackup, Part, PartLink, Urls,
 };
 pub use control::{Caller, Clock, Control, Once, Settings, Via};
-pub use deployments::{DeployAction, DeploymentWish};
+pub use deployments::{AddonsSeen, DeployAction, DeploymentWish};
 pub use environments::{Adopt, EnvironmentChange};
 pub use identity::{AccountLink, NewToken, NewUser, Setup, UserChange};
 pub use migrations::{Deploy, MigrationFrom, MigrationWish, UploadState};

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use undoo_core::{BackupId, Finding, RestoreId, Result, Side, Signer, platform::Deployment};
+use undoo_core::{
+    BackupId, Finding, RestoreId, Result, Side, Signer,
+    platform::{AddonsSource, Deployment},
+};
 use undoo_engine::{
     order::{Answer, Audience, Failure, Intent, Options},
     orders::{Listed, UndoPlan},
@@ -206,6 +209,17 @@ pub struct MadeBackup {
     pub environment_snapshot: Value,
 }
 
+/// What was fetched of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FetchedAddons {
+    /// Its address.
+    pub url: String,
+    /// The commit.
+    pub commit: String,
+    /// Names of the modules that were put.
+    pub modules: Vec<String>,
+}
+
 /// The data plane. Every call may be repeated after a crash of whoever made it: what an earlier one left is
 /// found, and taken further or back.
 #[async_trait]
@@ -224,14 +238,15 @@ pub trait Plane: Send + Sync {
         watch: &Watch,
     ) -> Result<(), Failure>;
 
-    /// Puts the custom modules of a job's backup into an environment whose infrastructure is there, and the Python
-    /// packages that they ask for. A backup without any leaves it as it is.
+    /// Puts custom modules into an environment whose infrastructure is there, and the Python packages that they ask
+    /// for: those of git repositories, and of a job's backup what these do not have. Answers what was fetched.
     async fn put_modules(
         &self,
         job: &RestoreJob,
         deployment: &Deployment,
+        sources: &[AddonsSource],
         watch: &Watch,
-    ) -> Result<(), Failure>;
+    ) -> Result<Vec<FetchedAddons>, Failure>;
 
     /// Odoo containers there are on a server.
     async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>>;

@@ -47,6 +47,8 @@ pub struct Rotated {
     pub servers: u64,
     /// Deployments.
     pub deployments: u64,
+    /// Git repositories of environments.
+    pub addons: u64,
     /// Signing keys.
     pub signing_keys: u64,
 }
@@ -283,6 +285,7 @@ impl Control {
         }
         rotated.servers = self.servers_rotate().await?;
         rotated.deployments = self.deployments_rotate().await?;
+        rotated.addons = self.addons_rotate().await?;
         page.page = 1;
         loop {
             let listed = people::organisations(&self.store, None, page).await?;

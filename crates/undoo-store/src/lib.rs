@@ -10,6 +10,7 @@
 //! Times are kept to the microsecond; what is returned is what is kept.
 
 pub mod access;
+pub mod addons;
 pub mod audit;
 pub mod backups;
 mod belongs;

@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod direct;
 mod docker;
+mod git_credentials;
 mod hold;
 mod interrupt;
 mod mover;

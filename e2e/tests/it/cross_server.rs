@@ -29,7 +29,7 @@ const PORT: u16 = 18_069;
 const PUBLIC: &str = "undoo-e2e-public";
 
 /// Gives an Odoo the module, and has it installed; its package gets in as people do that who change containers.
-fn install(live: &Instance) {
+pub(crate) fn install(live: &Instance) {
     let addons = live.data_dir().join("addons/19.0");
     for (path, content) in greeter::files() {
         let path = addons.join(path);
@@ -49,7 +49,7 @@ fn install(live: &Instance) {
     assert_eq!(greeting(&live.web()), WORDS);
 }
 
-fn greeting(web: &Web) -> Value {
+pub(crate) fn greeting(web: &Web) -> Value {
     web.call("res.partner", "undoo_greet", json!([[]]), json!({}))
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct There {
     pub(crate) platform: Platform,
     pub(crate) second: Second,
     pub(crate) server: String,
-    // The turn ends last.
+    // It keeps others from sweeping, so it ends last.
     pub(crate) undoo: Undoo,
 }
 

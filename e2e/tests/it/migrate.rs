@@ -4,7 +4,10 @@
 use std::{fs, process::Command};
 
 use serde_json::{Value, json};
-use undoo_testing::weed::{BUCKET, KEY};
+use undoo_testing::{
+    git::GitServer,
+    weed::{BUCKET, KEY},
+};
 
 use crate::support::{
     Kind, Undoo,
@@ -54,6 +57,13 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
     let new = json!({ "organization_id": organization, "name": "Second", "ssh": ssh });
     platform.post("/servers", new);
     let before = left(&second);
+    // Its code is not in a ZIP of Odoo's own; it is where people keep it.
+    let git = GitServer::public();
+    let repository = git.repository("acme-addons");
+    repository.commit(&[
+        ("moved_module/__manifest__.py", "{'name': 'Moved', 'license': 'LGPL-3'}"),
+        ("moved_module/__init__.py", ""),
+    ]);
     let file = backup.zip();
     let size = fs::metadata(&file).unwrap().len();
 
@@ -66,7 +76,8 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
         "/migrations",
         json!({ "project_id": project, "source": "database_manager", "upload_bytes": size, "accept": ["server_full"],
                 "environment": { "name": "Moved", "environment_type": "production", "server_id": server["id"],
-                                 "http_port": PORT, "postgres_image": "postgres:15" } }),
+                                 "http_port": PORT, "postgres_image": "postgres:15",
+                                 "addons": [{ "url": repository.url, "reference": "no-such-branch" }] } }),
     );
     let (id, environment) = (
         migration["id"].as_str().unwrap().to_owned(),
@@ -90,7 +101,12 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
         run(&words)
     };
     let details = |platform: &Platform| platform.get(&format!("/environments/{environment}"));
-    deploy(&[]).ends(0);
+    // What cannot be fetched leaves nothing, and the environment waits on.
+    let failed = deploy(&[]);
+    assert_eq!(failed.code, 5, "{}", failed.all());
+    assert!(failed.all().contains("no-such-branch"), "{}", failed.all());
+    assert_eq!(left(&second), before);
+    deploy(&["--addons", &repository.url]).ends(0);
     let now = details(&platform);
     assert_eq!(
         (&now["status"], &now["migration_restore_completed"]),
@@ -99,6 +115,8 @@ fn a_backup_from_elsewhere_is_uploaded_over_a_line_that_breaks_and_restored_once
     );
     let first = now["migration_restore_completed_at"].clone();
     assert_eq!(platform.get(&format!("/migrations/{id}"))["status"], "completed");
+    let module = format!("/opt/undoo-test/{environment}/addons/moved_module/__manifest__.py");
+    assert!(second.engine.path(&module).exists(), "{module}");
     let url = format!("http://{}:{PORT}", second.address());
     let web = Web::login(&url, &environment, "admin", "admin").unwrap();
     let everyone = json!([["active", "in", [true, false]]]);

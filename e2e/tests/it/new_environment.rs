@@ -19,10 +19,10 @@ const ENDED: [&str; 5] = ["completed", "failed", "cancelled", "undone", "stuck"]
 const TASK_ENDED: [&str; 4] = ["completed", "failed", "cancelled", "stuck"];
 
 /// The network that Traefik would be in, gone when the test ends.
-struct Public(String);
+pub(crate) struct Public(pub(crate) String);
 
 impl Public {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(format!("undoo-e2e-public-{:08x}", rand::random::<u32>()))
     }
 }
@@ -34,7 +34,7 @@ impl Drop for Public {
 }
 
 /// Everything on this machine that has the environment's id in its name.
-fn left(id: &str) -> Vec<String> {
+pub(crate) fn left(id: &str) -> Vec<String> {
     let lists = [
         docker(&["ps", "-a", "--format", "{{.Names}}"]),
         docker(&["network", "ls", "--format", "{{.Name}}"]),
@@ -46,7 +46,7 @@ fn left(id: &str) -> Vec<String> {
     named.map(str::to_owned).chain(folder).collect()
 }
 
-fn url(id: &str, network: &str) -> String {
+pub(crate) fn url(id: &str, network: &str) -> String {
     let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
     format!("http://{}:8069", docker(&["inspect", "-f", &format, &format!("{id}_odoo")]))
 }

@@ -12,6 +12,7 @@ use undoo_core::{
 
 use super::{Client, IdempotencyKey, List, SESSION_COOKIE};
 use crate::{
+    addons::{AddonsRequest, AddonsResponse},
     audit::AuditEntryResponse,
     backups::{
         BackupDownloadResponse, BackupQuery, BackupResponse, CompatibleEnvironmentsResponse,
@@ -338,6 +339,18 @@ impl Client {
         patch: &EnvironmentPatch,
     ) -> Result<EnvironmentResponse> {
         self.patch(&["environments", &id.to_string()]).json(patch)?.answer().await
+    }
+
+    /// Names the git repositories that the modules of an environment are fetched from that waits to be deployed.
+    ///
+    /// # Errors
+    /// As [`Client::environment`]; `addons_settled` where it is there already.
+    pub async fn environment_addons_set(
+        &self,
+        id: EnvironmentId,
+        addons: &AddonsRequest,
+    ) -> Result<Vec<AddonsResponse>> {
+        self.put(&["environments", &id.to_string(), "addons"]).json(addons)?.answer().await
     }
 
     /// Forgets an environment; its Odoo stays where it is.

@@ -61,7 +61,7 @@ fn modules_of_several_folders_become_one_and_the_first_of_a_name_counts() {
     let backup = open(&backup(&FILES, true));
     let modules = Modules::of(&backup).unwrap();
     assert_eq!(modules.names().collect::<Vec<_>>(), ["club", "lone", "shop"]);
-    assert_eq!(modules.requirements(), ["xlrd", "num2words", "xlrd"]);
+    assert_eq!(modules.requirements().collect::<Vec<_>>(), ["xlrd", "num2words", "xlrd"]);
     assert_eq!(modules.signed_by(), Some(signer().public_key().as_str()));
     let expected = [
         ("club/__manifest__.py", "{}"),

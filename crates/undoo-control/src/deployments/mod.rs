@@ -3,6 +3,7 @@
 //!
 //! What was adopted is nobody's to stop or to remove here: `not_deployed`.
 
+mod addons;
 mod value;
 
 use serde_json::json;
@@ -14,7 +15,7 @@ use undoo_core::{
 };
 use undoo_store::{Connection, Tx, deployments, environments, migrations, tasks};
 
-pub use self::value::DeploymentWish;
+pub use self::{addons::AddonsSeen, value::DeploymentWish};
 use crate::{
     Caller, Control, Once,
     control::{Named, invalid},

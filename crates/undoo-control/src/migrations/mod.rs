@@ -82,6 +82,7 @@ impl Control {
         if matches!(wish.from, MigrationFrom::Stored(..)) {
             self.allow(caller, Permission::OrgBackupsList, of_organisation, &named)?;
         }
+        self.addons_allowed(caller, &wish.environment.addons).await?;
         let size = self.size_of(organisation, &wish.from).await?;
         let environment = self.environment_waiting(&wish, organisation, caller)?;
         let tx = self.store.begin().await?;
@@ -94,6 +95,9 @@ impl Control {
             self.server_fits(&tx, &server, &environment, &wish.accept).await?;
         }
         environments::insert(&tx, &environment).await?;
+        if !wish.environment.addons.is_empty() {
+            self.addons_keep(&tx, environment.id, &wish.environment.addons).await?;
+        }
         let id = MigrationId::generate();
         let backup = self.backup_of(&tx, id, &wish.from, &environment, size).await?;
         backups::insert(&tx, &backup).await?;

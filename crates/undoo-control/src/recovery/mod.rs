@@ -443,6 +443,8 @@ fn wish_for(
             domain: source.domain.clone(),
             odoo_image: None,
             deployment: deployment.unwrap_or_default(),
+            // What it had is in its backup.
+            addons: Vec::new(),
         }),
         intent: Some(Intent::Move),
         neutralize: Some(false),

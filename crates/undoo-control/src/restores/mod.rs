@@ -92,6 +92,7 @@ impl Control {
         wish: RestoreWish,
         once: Option<Once>,
     ) -> Result<Started> {
+        self.modules_allowed(caller, &wish).await?;
         let tx = self.store.begin().await?;
         if let Some(before) = self.once(&tx, caller, once.as_ref()).await? {
             let point = self.restore_for(&tx, caller, before.into(), Permission::BackupsRestore).await?;
@@ -118,6 +119,11 @@ impl Control {
         if let Some(deployment) = &decided.makes {
             environments::insert(tx, &decided.target).await?;
             deployments::insert(tx, deployment).await?;
+            let sources =
+                wish.new_environment.iter().flat_map(|new| &new.addons).cloned().collect::<Vec<_>>();
+            if !sources.is_empty() {
+                self.addons_keep(tx, decided.target.id, &sources).await?;
+            }
         }
         self.enter(tx, caller, decided).await
     }
@@ -171,6 +177,7 @@ impl Control {
     /// # Errors
     /// As [`Control::restore_start`]; those of the data plane.
     pub async fn restore_plan(&self, caller: &Caller, wish: RestoreWish) -> Result<RestorePlan, Failure> {
+        self.modules_allowed(caller, &wish).await?;
         let decided = self.decide(&self.store, caller, &wish).await?;
         let Decided { mode, backup, target, makes, settled, findings } = &decided;
         let plan = match makes {
@@ -196,6 +203,16 @@ impl Control {
             took,
             plan,
         })
+    }
+
+    /// Whether modules may be fetched from where they are wanted from. Names are looked up for that, which no
+    /// transaction is to wait for.
+    async fn modules_allowed(&self, caller: &Caller, wish: &RestoreWish) -> Result<()> {
+        let Some(new) = wish.new_environment.as_ref().filter(|new| !new.addons.is_empty()) else {
+            return Ok(());
+        };
+        self.backup_for(&self.store, caller, wish.backup_id, Permission::BackupsRestore).await?;
+        self.addons_allowed(caller, &new.addons).await
     }
 
     /// Who may, what exists, what makes sense: in this order.

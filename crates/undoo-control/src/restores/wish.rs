@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use undoo_core::{
     BackupId, EnvironmentId, Finding, Kind, Problem, Result, ServerId,
-    platform::{Backup, Environment, EnvironmentStatus, EnvironmentType, RestoreMode},
+    platform::{AddonsSource, Backup, Environment, EnvironmentStatus, EnvironmentType, RestoreMode},
 };
 use undoo_engine::order::{Intent, Parts, Strategy};
 
@@ -34,6 +34,8 @@ pub struct NewEnvironment {
     pub odoo_image: Option<String>,
     /// What else is asked for of its deployment.
     pub deployment: DeploymentWish,
+    /// Git repositories that its custom modules come from, before those of the backup.
+    pub addons: Vec<AddonsSource>,
 }
 
 /// Where a restore goes.

@@ -61,7 +61,7 @@ impl Step for Around {
     }
 }
 
-/// Brings the custom modules of the backup, before anything looks at what the environment can run.
+/// Brings the custom modules of git repositories and of the backup, before anything looks at what the environment can run.
 pub(super) struct BringModules(pub(super) Arc<Restoring>);
 
 #[async_trait]
@@ -75,9 +75,11 @@ impl Step for BringModules {
         let job = self.0.job().await?;
         let environment = self.0.point().await?.target_environment_id;
         let (_, deployment) = held.control.deployment_at(environment).await?;
-        let put = |watch| async move { held.control.plane.put_modules(&job, &deployment, &watch).await };
-        teller.during(signal.stop(), put).await?;
-        Ok(Value::Null)
+        let sources = held.control.addons_of(&held.control.store, environment).await?;
+        let put =
+            |watch| async move { held.control.plane.put_modules(&job, &deployment, &sources, &watch).await };
+        let fetched = teller.during(signal.stop(), put).await?;
+        Ok(json!({ "fetched": fetched }))
     }
 
     fn phase(&self) -> Option<String> {

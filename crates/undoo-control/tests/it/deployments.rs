@@ -35,6 +35,7 @@ fn new(name: &str) -> NewEnvironment {
         domain: Some("copy.example.com".into()),
         odoo_image: None,
         deployment: Default::default(),
+        addons: Vec::new(),
     }
 }
 

@@ -12,10 +12,13 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use undoo_control::plane::{
-    BackupJob, CutOver, DeployStep, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, ServerAccess,
-    ServerFacts, StagedRestore, Watch,
+    BackupJob, CutOver, DeployStep, FetchedAddons, FoundOdoo, Location, MadeBackup, Plane, RestoreJob,
+    ServerAccess, ServerFacts, StagedRestore, Watch,
 };
-use undoo_core::{EnvironmentId, Kind, Problem, RestoreId, Result, Side, Signer, platform::Deployment};
+use undoo_core::{
+    EnvironmentId, Kind, Problem, RestoreId, Result, Side, Signer,
+    platform::{AddonsSource, Deployment},
+};
 use undoo_engine::{
     order::{Answer, Failure, Intent, Parts, Phase},
     orders::{Listed, UndoPlan},
@@ -55,6 +58,8 @@ struct Memory {
     deployed: BTreeMap<EnvironmentId, DeployStep>,
     /// Their passwords, at each step.
     passwords: BTreeMap<EnvironmentId, Vec<String>>,
+    /// Where their modules were to be fetched from.
+    addons: BTreeMap<EnvironmentId, Vec<AddonsSource>>,
 }
 
 #[derive(Default)]
@@ -113,6 +118,11 @@ impl FakePlane {
         let mut all = self.memory.lock().unwrap().passwords.get(&id).cloned().unwrap_or_default();
         all.dedup();
         all
+    }
+
+    /// The git repositories that an environment's modules were to be fetched from, with what opens them.
+    pub fn addons(&self, id: EnvironmentId) -> Vec<AddonsSource> {
+        self.memory.lock().unwrap().addons.get(&id).cloned().unwrap_or_default()
     }
 
     pub fn released(&self, id: RestoreId) -> bool {
@@ -256,14 +266,22 @@ impl Plane for FakePlane {
         &self,
         job: &RestoreJob,
         deployment: &Deployment,
+        sources: &[AddonsSource],
         watch: &Watch,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<FetchedAddons>, Failure> {
         let trip = self.enter("addons", Some(watch)).await?;
         let id = deployment.names.environment();
         assert_eq!(self.deployed(id), Some(DeployStep::Infrastructure), "restore {}", job.id);
         self.within(trip).await;
+        let fetched = sources.iter().map(|source| FetchedAddons {
+            url: source.origin.url.clone(),
+            commit: "0".repeat(40),
+            modules: vec![source.origin.name().to_owned()],
+        });
+        let fetched = fetched.collect();
+        self.memory.lock().unwrap().addons.insert(id, sources.to_vec());
         self.leave(trip).await;
-        Ok(())
+        Ok(fetched)
     }
 
     async fn deploy(

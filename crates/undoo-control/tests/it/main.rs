@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod accounts;
+mod addons;
 mod authorisation;
 mod backups;
 mod deployments;

@@ -55,6 +55,7 @@ fn wish(world: &World, name: &str, from: MigrationFrom) -> MigrationWish {
             domain: None,
             odoo_image: Some("odoo:19.0".into()),
             deployment: Default::default(),
+            addons: Vec::new(),
         },
         limits: [Some(1), Some(1024), Some(5)],
         storage_id: None,

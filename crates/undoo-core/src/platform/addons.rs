@@ -2,10 +2,14 @@
 
 use std::net::IpAddr;
 
-use secrecy::SecretString;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::problem::{Kind, Problem, Result};
+use crate::{
+    id::EnvironmentId,
+    problem::{Kind, Problem, Result},
+};
 
 /// More repositories than an environment is made of.
 const MOST: usize = 32;
@@ -16,15 +20,11 @@ const USER: &str = "oauth2";
 
 /// A git repository with custom modules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
 pub struct AddonsOrigin {
     /// Its address: `https://HOST/PATH`, without user and password.
-    #[cfg_attr(feature = "openapi", schema(example = "https://git.example.com/acme/addons.git"))]
     pub url: String,
     /// A branch, a tag, or the whole name of a commit; the repository's default branch if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(example = "19.0"))]
     pub reference: Option<String>,
     /// The folder of the repository in which modules are looked for; all of it if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,6 +41,28 @@ pub struct AddonsSource {
     pub origin: AddonsOrigin,
     /// A token or password, for one that is not public.
     pub token: Option<SecretString>,
+}
+
+impl PartialEq for AddonsSource {
+    fn eq(&self, other: &Self) -> bool {
+        let token = |of: &Self| of.token.as_ref().map(|token| token.expose_secret().to_owned());
+        self.origin == other.origin && token(self) == token(other)
+    }
+}
+
+impl Eq for AddonsSource {}
+
+/// The repositories of an environment, as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddonsRecord {
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// The repositories.
+    pub origins: Vec<AddonsOrigin>,
+    /// The token of each that has one, sealed.
+    pub sealed: Vec<u8>,
+    /// When they were named.
+    pub changed_at: Timestamp,
 }
 
 impl AddonsOrigin {

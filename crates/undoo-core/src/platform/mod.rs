@@ -19,7 +19,7 @@ mod restore_point;
 mod server;
 mod task;
 
-pub use addons::{AddonsOrigin, AddonsSource};
+pub use addons::{AddonsOrigin, AddonsRecord, AddonsSource};
 pub use backup::{Backup, BackupStatus, BackupType};
 pub use deployed::{DeploymentRecord, DeploymentState};
 pub use deployment::{Deployment, Limits, Names, Passwords};

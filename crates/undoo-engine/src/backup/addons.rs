@@ -53,19 +53,19 @@ impl AddonsFolder {
     }
 }
 
-/// What there is to write.
+/// The modules that were found.
 #[derive(Debug, Default)]
-pub(super) struct Addons {
-    /// Files by their names below `addons/`.
-    pub(super) files: BTreeMap<String, PathBuf>,
-    /// What the manifest says about each folder.
-    pub(super) folders: Vec<ours::Addons>,
-    /// Files that are not in the backup.
-    pub(super) left_out: Vec<String>,
+pub struct Addons {
+    /// Where each file is, by its name below `addons/` in a backup.
+    pub files: BTreeMap<String, PathBuf>,
+    /// What a backup's manifest says about each folder.
+    pub folders: Vec<ours::Addons>,
+    /// Files that were left out: links that lead elsewhere, and names that are no text.
+    pub left_out: Vec<String>,
 }
 
 /// Finds the modules in these folders. What else is there is nobody's business but its owner's.
-pub(super) fn collect(folders: &[AddonsFolder]) -> Addons {
+pub fn collect(folders: &[AddonsFolder]) -> Addons {
     let roots: Vec<PathBuf> =
         folders.iter().filter_map(|folder| fs::canonicalize(&folder.path).ok()).collect();
     let mut found = Addons::default();

@@ -22,7 +22,7 @@ use undoo_archive::manifest::ours::{Environment, Warning};
 use undoo_core::{BackupId, Kind, Problem, RestoreId, Result};
 use undoo_storage::{CancellationToken, StorageConfig};
 
-pub use addons::AddonsFolder;
+pub use addons::{Addons, AddonsFolder, collect};
 pub use snapshot::Destination;
 
 use kept::Kept;

@@ -16,7 +16,6 @@ support::trials![
     an_environment_that_is_given_up_at_any_step_leaves_nothing,
     an_environment_is_whole_in_the_end_however_often_work_on_it_breaks_off,
     a_disk_that_is_full_is_named_and_once_there_is_room_the_next_attempt_works,
-    ten_environments_one_after_another_and_four_at_once_leave_nothing_and_meet_nowhere,
 ];
 
 /// Lets so many steps be, and ends the work at the next one.
@@ -129,23 +128,4 @@ async fn a_disk_that_is_full_is_named_and_once_there_is_room_the_next_attempt_wo
     // The volume was there before, so it stays; a server that could not even be made is made anew, with it.
     let again = it.infrastructure().await;
     assert_eq!(did(&again, Part::DatabaseVolume), [Did::Removed, Did::Made]);
-}
-
-async fn ten_environments_one_after_another_and_four_at_once_leave_nothing_and_meet_nowhere(
-    sandbox: Sandbox,
-) {
-    let first = Deploying::new(&sandbox).await;
-    let public = first.deployment.public_network.clone();
-    let one = async || {
-        let it = Deploying::in_network(&sandbox, &public);
-        infrastructure(&it.docker, &it.deployment, &mut silently()).await.unwrap();
-        let removed = destroy(&it.docker, &it.deployment.names).await.unwrap();
-        assert_eq!(removed.len(), 6, "{removed:?}");
-        assert_eq!(it.left().await, [""; 0]);
-        assert_eq!(it.folder(&sandbox).await, "");
-    };
-    for _ in 0..10 {
-        one().await;
-    }
-    futures_util::join!(one(), one(), one(), one());
 }

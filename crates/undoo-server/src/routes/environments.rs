@@ -4,6 +4,7 @@
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use tracing::Span;
 use undoo_api::{
+    addons::{AddonsRequest, AddonsResponse},
     environments::{
         AdoptRequest, DeployQuery, DeployRequest, DestroyRequest, EnvironmentDetails, EnvironmentPatch,
         EnvironmentQuery, EnvironmentResponse,
@@ -30,6 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(environment_list, environment_adopt))
         .routes(routes!(environment_get, environment_update, environment_delete))
+        .routes(routes!(environment_addons_set))
         .routes(routes!(environment_deploy))
         .routes(routes!(environment_start))
         .routes(routes!(environment_stop))
@@ -98,6 +100,7 @@ async fn environment_get(
     let environment = app.control.environment_get(&caller, id).await?.into();
     let deployment = app.control.environment_deployment(&caller, id).await?.map(Into::into);
     let migration = app.control.environment_migration(&caller, id).await?;
+    let addons = app.control.environment_addons(&caller, id).await?;
     let restored_at = migration.as_ref().and_then(|migration| migration.restored_at);
     Ok(Json(EnvironmentDetails {
         environment,
@@ -105,6 +108,7 @@ async fn environment_get(
         migration_id: migration.map(|migration| migration.id),
         migration_restore_completed: restored_at.is_some(),
         migration_restore_completed_at: restored_at,
+        addons: addons.into_iter().map(Into::into).collect(),
     }))
 }
 
@@ -147,6 +151,24 @@ async fn environment_delete(
 ) -> Result<StatusCode> {
     app.control.environment_delete(&caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Names the git repositories that the custom modules of an environment are fetched from that waits to be deployed.
+#[utoipa::path(
+    put, path = "/api/v1/environments/{environment_id}/addons", tag = "environments",
+    params(("environment_id" = EnvironmentId, Path)), request_body = AddonsRequest,
+    responses((status = 200, description = "Named.", body = Vec<AddonsResponse>)),
+    extensions(("x-permission" = json!("project.environments.update")), ("x-scope" = json!("environment")))
+)]
+async fn environment_addons_set(
+    State(app): State<App>,
+    By(caller): By,
+    At(id): At<EnvironmentId>,
+    Sent { body, .. }: Sent<AddonsRequest>,
+) -> Result<Json<Vec<AddonsResponse>>> {
+    let sources = body.addons.into_iter().map(Into::into).collect();
+    let named = app.control.environment_addons_set(&caller, id, sources).await?;
+    Ok(Json(named.into_iter().map(Into::into).collect()))
 }
 
 /// Makes the containers of an environment anew that the platform has deployed. Its data stays.

@@ -157,6 +157,7 @@ pub(super) fn new_environment(new: NewEnvironment) -> undoo_control::NewEnvironm
             http_port: new.http_port,
             odoo_conf: new.odoo_conf,
         },
+        addons: new.addons.into_iter().map(Into::into).collect(),
     }
 }
 

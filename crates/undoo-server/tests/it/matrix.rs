@@ -268,6 +268,7 @@ fn body(operation: &str, place: &Place) -> Value {
         "environment_adopt" => json!({ "project_id": place.project.id, "name": "Adopted",
             "environment_type": "staging", "server_id": place.server.id, "container": "acme_odoo" }),
         "environment_destroy" => json!({ "confirm": place.environment.name }),
+        "environment_addons_set" => json!({ "addons": [] }),
         "environment_update" => json!({ "domain": "odoo.example.com" }),
         "server_create" => json!({ "organization_id": place.organisation.id, "name": "Another",
             "ssh": login() }),

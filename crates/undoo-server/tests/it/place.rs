@@ -176,6 +176,7 @@ impl Platform {
                 domain: None,
                 odoo_image: None,
                 deployment: Default::default(),
+                addons: Vec::new(),
             },
             limits: [Some(1), Some(512), Some(1)],
             storage_id: Some(storage.id),

@@ -3,10 +3,13 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use undoo_control::plane::{
-    BackupJob, CutOver, DeployStep, FoundOdoo, HostKey, Location, MadeBackup, Plane, RestoreJob,
-    ServerAccess, ServerFacts, SshAccess, StagedRestore, Watch,
+    BackupJob, CutOver, DeployStep, FetchedAddons, FoundOdoo, HostKey, Location, MadeBackup, Plane,
+    RestoreJob, ServerAccess, ServerFacts, SshAccess, StagedRestore, Watch,
 };
-use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signer, platform::Deployment};
+use undoo_core::{
+    Kind, Problem, RestoreId, Result, Side, Signer,
+    platform::{AddonsSource, Deployment},
+};
 use undoo_engine::{
     order::Failure,
     orders::{Listed, UndoPlan},
@@ -64,7 +67,13 @@ impl Plane for Elsewhere {
         Err(out_of_reach().into())
     }
 
-    async fn put_modules(&self, _: &RestoreJob, _: &Deployment, _: &Watch) -> Result<(), Failure> {
+    async fn put_modules(
+        &self,
+        _: &RestoreJob,
+        _: &Deployment,
+        _: &[AddonsSource],
+        _: &Watch,
+    ) -> Result<Vec<FetchedAddons>, Failure> {
         Err(out_of_reach().into())
     }
 

@@ -9,6 +9,7 @@ mod m0003_servers;
 mod m0004_deployments;
 mod m0005_recovery_plans;
 mod m0006_migrations;
+mod m0007_addons;
 mod words;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrations {
             Box::new(m0004_deployments::Migration),
             Box::new(m0005_recovery_plans::Migration),
             Box::new(m0006_migrations::Migration),
+            Box::new(m0007_addons::Migration),
         ]
     }
 }

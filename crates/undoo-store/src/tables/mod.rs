@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "columns are what the entities' documentation says")]
 
 mod access;
+mod addons;
 mod audit;
 mod backups;
 mod deployments;
@@ -19,6 +20,7 @@ mod servers;
 mod tasks;
 
 pub(crate) use access::{link, session, token};
+pub(crate) use addons::addons_origins;
 pub(crate) use audit::{entry, head};
 pub(crate) use backups::backup;
 pub(crate) use deployments::deployment;

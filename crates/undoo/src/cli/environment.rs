@@ -1,6 +1,11 @@
 //! What an environment is to be that a restore makes: the same words whether a platform makes it or this machine.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use undoo_core::{Result, platform::AddonsSource};
+
+use crate::git_credentials;
 
 /// An environment that a restore makes, besides its name.
 #[derive(Debug, Clone, Default, Args)]
@@ -20,9 +25,27 @@ pub struct EnvironmentArgs {
     /// An option of its odoo.conf, such as workers=2; may be given several times.
     #[arg(long, value_name = "OPTION=VALUE", requires = "name", value_parser = option_of_conf)]
     pub conf: Vec<(String, String)>,
+    /// A git repository with custom modules, fetched by HTTPS: they go before the backup's. REFERENCE is a branch, a
+    /// tag or a whole commit. [default: its default branch] May be given several times.
+    #[arg(long, value_name = "URL[#REFERENCE]", requires = "name")]
+    pub addons: Vec<String>,
+    /// File with what opens these repositories, in lines https://USER:TOKEN@HOST, as git's own credential store
+    /// keeps them.
+    #[arg(long, value_name = "FILE", requires = "addons")]
+    pub git_credentials: Option<PathBuf>,
 }
 
-fn option_of_conf(text: &str) -> Result<(String, String), String> {
+impl EnvironmentArgs {
+    /// The git repositories, each with what opens it.
+    ///
+    /// # Errors
+    /// As [`git_credentials::sources`].
+    pub fn sources(&self) -> Result<Vec<AddonsSource>> {
+        git_credentials::sources(&self.addons, self.git_credentials.as_deref())
+    }
+}
+
+fn option_of_conf(text: &str) -> std::result::Result<(String, String), String> {
     let (option, value) = text.split_once('=').ok_or("write OPTION=VALUE, such as workers=2")?;
     Ok((option.trim().to_owned(), value.trim().to_owned()))
 }

@@ -19,6 +19,7 @@ use crate::{
     place::Place,
     ui::{self, Ui},
     work::{
+        checkouts,
         modules::Trust,
         new::{New, Words},
         restore::Restore,
@@ -35,7 +36,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let keys = restore::trusted_keys(&arguments.trust_key)?;
     let trust = Trust { keys: &keys, accept: &arguments.accept };
-    let new = find(arguments, name, &order, trust).await?;
+    let new = find(arguments, name, &order, trust, Caller::at(ui)).await?;
     if arguments.dry_run {
         return dry_run(arguments, &new, ui).await;
     }
@@ -73,6 +74,7 @@ async fn find(
     name: &str,
     order: &BackupOrder,
     trust: Trust<'_>,
+    caller: Caller<'_>,
 ) -> Result<New, Failure> {
     let backup = order.open(&Options::default()).await?;
     if backup.database.is_none() {
@@ -94,7 +96,9 @@ async fn find(
         conf: &typed.conf,
     };
     let backup: &Backup = &backup;
-    Ok(New::find(arguments.place.ssh.endpoint()?, (backup, &inspection), &words, trust).await?)
+    let endpoint = arguments.place.ssh.endpoint()?;
+    let checkouts = checkouts::fetch(&typed.sources()?, caller).await?;
+    Ok(New::find(endpoint, (backup, &inspection), &words, checkouts, trust).await?)
 }
 
 /// The restore in the middle. What was lost moves; as its backup is older than its end, what was due is held.
@@ -124,6 +128,7 @@ fn described(new: &New) -> Value {
         "http_port": deployment.http_port,
         "odoo_conf": new.configuration(),
         "modules": new.modules(),
+        "fetched": new.fetched(),
     })
 }
 
@@ -188,6 +193,10 @@ fn steps(arguments: &Arguments, new: &New, images: [(&str, bool); 2]) -> Vec<Str
             names.db()
         ),
     ];
+    for fetched in new.fetched() {
+        let modules = fetched.modules.join(", ");
+        steps.push(format!("put the modules of {} at {} there: {modules}", fetched.url, fetched.commit));
+    }
     if !new.modules().is_empty() {
         steps.push(format!("put the backup's modules there: {}", new.modules().join(", ")));
     }

@@ -16,10 +16,13 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use undoo_control::plane::{
-    BackupJob, CutOver, DeployStep, FoundOdoo, Location, MadeBackup, Plane, RestoreJob, ServerAccess,
-    ServerFacts, StagedRestore, Watch,
+    BackupJob, CutOver, DeployStep, FetchedAddons, FoundOdoo, Location, MadeBackup, Plane, RestoreJob,
+    ServerAccess, ServerFacts, StagedRestore, Watch,
 };
-use undoo_core::{Kind, Problem, RestoreId, Result, Side, Signed, Signer, platform::Deployment};
+use undoo_core::{
+    Kind, Problem, RestoreId, Result, Side, Signed, Signer,
+    platform::{AddonsSource, Deployment},
+};
 use undoo_engine::{
     order::{Answer, Failure, Parts},
     orders::{Listed, Order, UndoPlan, ended},
@@ -34,7 +37,7 @@ use crate::{
     docker::{Attempt, DockerPlace},
     place::Place,
     work::{
-        deploy,
+        checkouts, deploy,
         modules::{self, Trust},
         report,
         restore::Restore,
@@ -133,13 +136,16 @@ impl Plane for DockerPlane {
         &self,
         job: &RestoreJob,
         deployment: &Deployment,
+        sources: &[AddonsSource],
         watch: &Watch,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<FetchedAddons>, Failure> {
         let stop = Stop::by(watch.stop.clone());
         let caller = Caller { audience: &*watch.audience, stop: &stop };
+        let checkouts = checkouts::fetch(sources, caller).await?;
         let trust = Trust { keys: &job.options.trusted_keys, accept: &job.options.accept };
         let docker = Docker::connect(found::endpoint(&job.at.server)).await?;
-        modules::put(&docker, deployment, &job.backup, trust, caller).await
+        modules::put(&docker, deployment, &checkouts, &job.backup, trust, caller).await?;
+        Ok(checkouts.fetched().to_vec())
     }
 
     async fn discover(&self, server: &ServerAccess) -> Result<Vec<FoundOdoo>> {

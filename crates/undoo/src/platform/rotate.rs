@@ -28,7 +28,8 @@ pub(super) async fn run(config: &Config) -> Result<()> {
         }
     }
     let rotated = control(config, store, keys.sealer()).secrets_rotate().await?;
-    let count = rotated.storages + rotated.servers + rotated.deployments + rotated.signing_keys;
+    let count =
+        rotated.storages + rotated.servers + rotated.deployments + rotated.addons + rotated.signing_keys;
     print(&format!("{count} secrets were sealed anew\n"))?;
     match (file, &config.database) {
         (Some(path), Database::Sqlite(_)) => {

@@ -2,6 +2,7 @@
 //! become ones.
 
 use undoo_api::{
+    addons::{AddonsRequest, AddonsResponse},
     client::IdempotencyKey,
     environments::{
         AdoptRequest, DeployQuery, DeployRequest, DestroyRequest, EnvironmentDetails, EnvironmentQuery,
@@ -19,6 +20,7 @@ use super::{Remote, one, page, server::server, watch};
 use crate::{
     cli::remote::{EnvAct, EnvAdopt, EnvCommand, EnvDeploy, EnvDestroy, EnvFound, EnvShow, ServerArgs},
     commands::{confirm, confirm_by_name, print_json},
+    git_credentials,
     ui::Ui,
 };
 
@@ -103,8 +105,17 @@ fn described(details: EnvironmentDetails) -> comfy_table::Table {
         ("Deployment", made),
         ("Migration", page::text(details.migration_id)),
         ("Migration restored", page::text(details.migration_restore_completed_at.map(page::time))),
+        ("Modules from", modules_from(&details.addons)),
         ("Added", page::time(one.create_date)),
     ])
+}
+
+fn modules_from(addons: &[AddonsResponse]) -> String {
+    let line = |one: &AddonsResponse| match &one.reference {
+        Some(reference) => format!("{}#{reference}", one.url),
+        None => one.url.clone(),
+    };
+    addons.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 async fn found(arguments: &EnvFound) -> Result<(), Failure> {
@@ -183,7 +194,8 @@ async fn act(arguments: &EnvAct, action: TaskKind, ui: &Ui) -> Result<(), Failur
 }
 
 async fn deploy(arguments: &EnvDeploy, ui: &Ui) -> Result<(), Failure> {
-    let EnvDeploy { act, force_restore, confirm: word, image, accept } = arguments;
+    let EnvDeploy { act, force_restore, confirm: word, image, addons, git_credentials, accept } = arguments;
+    let sources = git_credentials::sources(addons, git_credentials.as_deref())?;
     let remote = Remote::open(&act.server)?;
     let environment = remote.environment(&act.environment).await?;
     let (id, name) = (environment.id, &environment.name);
@@ -198,6 +210,10 @@ async fn deploy(arguments: &EnvDeploy, ui: &Ui) -> Result<(), Failure> {
     } else if environment.environment_type == EnvironmentType::Production && details.deployment.is_some() {
         let question = format!("Make the containers of {name} (production) anew? It is away for a moment.");
         confirm(&question, act.yes, ui).await?;
+    }
+    if !sources.is_empty() {
+        let addons = sources.into_iter().map(Into::into).collect();
+        remote.client.environment_addons_set(id, &AddonsRequest { addons }).await?;
     }
     let query = DeployQuery { force_restore: *force_restore };
     let request = DeployRequest { odoo_image: image.clone(), accept: accept.clone() };

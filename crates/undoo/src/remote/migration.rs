@@ -54,6 +54,7 @@ async fn new(arguments: MigrationNew, ui: &Ui) -> Result<(), Failure> {
     let storage_id = storage(&remote, organisation, arguments.storage.as_deref()).await?;
     let upload_bytes = arguments.file.as_deref().map(length).transpose()?;
     let stored = arguments.stored.zip(storage_id).map(|(key, storage_id)| StoredFile { storage_id, key });
+    let addons = arguments.environment.sources()?.into_iter().map(Into::into).collect();
     let environment = arguments.environment;
     let request = MigrationRequest {
         project_id: project.id,
@@ -67,6 +68,7 @@ async fn new(arguments: MigrationNew, ui: &Ui) -> Result<(), Failure> {
             postgres_image: environment.postgres_image,
             http_port: environment.http_port,
             odoo_conf: environment.conf.into_iter().collect(),
+            addons,
             ..NewEnvironment::new(arguments.name, arguments.environment_type)
         },
         cpu_cores: arguments.cpu_cores,

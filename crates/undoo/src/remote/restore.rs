@@ -97,6 +97,7 @@ async fn goal(
         None => None,
     };
     let RestoreNew { environment, environment_type, .. } = arguments.new.clone();
+    let addons = environment.sources()?.into_iter().map(Into::into).collect();
     let target = RestoreTarget {
         mode: mode(server, source.server_id),
         environment_id: None,
@@ -107,6 +108,7 @@ async fn goal(
             postgres_image: environment.postgres_image,
             http_port: environment.http_port,
             odoo_conf: environment.conf.into_iter().collect(),
+            addons,
             ..NewEnvironment::new(name, environment_type.unwrap_or(EnvironmentType::Staging))
         }),
     };

@@ -4,6 +4,7 @@
 //! shows anything or asks anybody: questions are put between the calls.
 
 pub mod backup;
+pub mod checkouts;
 pub mod deploy;
 pub mod modules;
 pub mod new;

@@ -1,10 +1,14 @@
-//! The custom modules of a backup on their way into an environment that is made for it.
+//! Custom modules on their way into an environment that is made: those of git repositories, and of the backup what
+//! these do not have.
 //!
-//! Unlike everything else of a backup they pass this process: they are few and small, and the folder that they go
+//! Unlike everything else of a backup its modules pass this process: they are few and small, and the folder that they go
 //! to belongs to the server and not to a container that a mover could be beside.
 
 use std::{
-    io::{self, BufWriter, Write},
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufWriter, Read, Write},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -18,7 +22,7 @@ use undoo_hosts::{
 };
 use undoo_storage::Options;
 
-use super::deploy::sentence;
+use super::{checkouts::Checkouts, deploy::sentence};
 use crate::{caller::Caller, interrupt::cancelled};
 
 /// Code of the finding about modules whose maker is not known. It can be accepted.
@@ -37,7 +41,7 @@ pub struct Trust<'a> {
     pub accept: &'a [String],
 }
 
-/// Puts the modules that a backup has, and the Python packages that they ask for.
+/// Puts the modules that were fetched, those that a backup has besides, and the Python packages that they ask for.
 ///
 /// # Errors
 /// `addons_untrusted` where nobody stands for them, `addons_changed`, `cancelled`; those of the backup's storage and
@@ -45,20 +49,29 @@ pub struct Trust<'a> {
 pub async fn put(
     docker: &Docker,
     deployment: &Deployment,
+    checkouts: &Checkouts,
     backup: &BackupOrder,
     trust: Trust<'_>,
     caller: Caller<'_>,
 ) -> Result<(), Failure> {
     let work = async {
         let backup = backup.open(&Options::default()).await?;
-        let Some(modules) = Modules::of(&backup) else { return Ok(()) };
-        if let Some(failure) = Failure::of(&untrusted(&modules, trust), trust.accept) {
+        let modules = besides(&backup, checkouts);
+        let untrusted = modules.iter().flat_map(|modules| untrusted(modules, trust)).collect::<Vec<_>>();
+        if let Some(failure) = Failure::of(&untrusted, trust.accept) {
             return Err(failure);
         }
-        let names = names(&modules);
-        let requirements = modules.requirements().to_vec();
-        send(docker, deployment, backup, modules).await?;
-        caller.say(format!("custom modules put: {names}"));
+        let mut names = checkouts.modules().clone();
+        let mut requirements = checkouts.requirements().to_vec();
+        if let Some(modules) = &modules {
+            names.extend(modules.names().map(str::to_owned));
+            requirements.extend(modules.requirements().map(str::to_owned));
+        }
+        if names.is_empty() && requirements.is_empty() {
+            return Ok(());
+        }
+        send(docker, deployment, Contents { fetched: checkouts.files().clone(), backup, modules }).await?;
+        caller.say(format!("custom modules put: {}", names.into_iter().collect::<Vec<_>>().join(", ")));
         let mut told = |done: &Done| {
             caller.say(sentence(done));
             Ok(())
@@ -69,6 +82,11 @@ pub async fn put(
         done = work => done,
         () = caller.stop.asked() => Err(cancelled().into()),
     }
+}
+
+/// The modules of a backup, but those that were fetched.
+pub fn besides(backup: &Backup, checkouts: &Checkouts) -> Option<Modules> {
+    Modules::of(backup)?.without(checkouts.modules())
 }
 
 /// Code that nobody known stands for is not run unasked.
@@ -90,10 +108,17 @@ fn names(modules: &Modules) -> String {
     modules.names().collect::<Vec<_>>().join(", ")
 }
 
-async fn send(docker: &Docker, deployment: &Deployment, backup: Arc<Backup>, modules: Modules) -> Result<()> {
+/// What goes into the environment's folder.
+struct Contents {
+    fetched: BTreeMap<String, PathBuf>,
+    backup: Arc<Backup>,
+    modules: Option<Modules>,
+}
+
+async fn send(docker: &Docker, deployment: &Deployment, contents: Contents) -> Result<()> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let archiving = tokio::task::spawn_blocking(move || {
-        let written = archive(&backup, &modules, Pieces(sender.clone()));
+        let written = archive(&contents, Pieces(sender.clone()));
         match written {
             // Whoever took the pieces has a problem of its own.
             Err(_) if sender.is_closed() => Ok(()),
@@ -116,14 +141,25 @@ async fn send(docker: &Docker, deployment: &Deployment, backup: Arc<Backup>, mod
     put
 }
 
-fn archive(backup: &Backup, modules: &Modules, out: Pieces) -> Result<()> {
+fn archive(contents: &Contents, out: Pieces) -> Result<()> {
     let mut archive = tar::Builder::new(BufWriter::with_capacity(PIECE, out));
-    modules.read(backup, &mut |path, size, content| {
+    let mut put = |path: &str, size, content: &mut dyn Read| {
         let mut header = tar::Header::new_gnu();
         header.set_size(size);
         header.set_mode(0o644);
         archive.append_data(&mut header, path, content)
-    })?;
+    };
+    for (path, file) in &contents.fetched {
+        let mut open = || {
+            let mut file = File::open(file)?;
+            let size = file.metadata()?.len();
+            put(path, size, &mut file)
+        };
+        open().map_err(undoo_archive::error::problem_of)?;
+    }
+    if let Some(modules) = &contents.modules {
+        modules.read(&contents.backup, &mut put)?;
+    }
     let ended = archive.into_inner().and_then(|mut out| out.flush());
     ended.map_err(undoo_archive::error::problem_of)
 }

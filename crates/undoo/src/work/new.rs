@@ -6,8 +6,8 @@
 
 mod value;
 
-use undoo_archive::{Backup, addons::Modules, backup::Inspection, manifest::ours::SignatureState};
-use undoo_control::plane::DeployStep;
+use undoo_archive::{Backup, backup::Inspection, manifest::ours::SignatureState};
+use undoo_control::plane::{DeployStep, FetchedAddons};
 use undoo_core::{Finding, Kind, Problem, Result, platform::Deployment};
 use undoo_engine::{order::Failure, source::BackupOrder};
 use undoo_hosts::{
@@ -19,6 +19,7 @@ use undoo_hosts::{
 use self::value::Told;
 pub use self::value::Words;
 use super::{
+    checkouts::Checkouts,
     deploy::step,
     modules::{self, Trust},
 };
@@ -35,7 +36,9 @@ pub struct New {
     deployment: Deployment,
     /// What there is to say of it before anything is made.
     findings: Vec<Finding>,
-    /// Names of the modules that come with it.
+    /// Modules of git repositories that it is to have.
+    checkouts: Checkouts,
+    /// Names of the backup's modules that come with it.
     modules: Vec<String>,
 }
 
@@ -48,6 +51,7 @@ impl New {
         endpoint: DockerEndpoint,
         (backup, inspection): (&Backup, &Inspection),
         words: &Words<'_>,
+        checkouts: Checkouts,
         trust: Trust<'_>,
     ) -> Result<Self> {
         let manifest = backup.manifest.as_ref();
@@ -72,10 +76,10 @@ impl New {
         if let Some(port) = deployment.http_port.filter(|port| host.ports_taken.contains(port)) {
             return Err(port_taken(port));
         }
-        let modules = Modules::of(backup);
+        let modules = modules::besides(backup, &checkouts);
         findings.extend(modules.iter().flat_map(|modules| modules::untrusted(modules, trust)));
         let modules = modules.iter().flat_map(|modules| modules.names().map(str::to_owned)).collect();
-        Ok(Self { endpoint, docker, deployment, findings, modules })
+        Ok(Self { endpoint, docker, deployment, findings, checkouts, modules })
     }
 
     /// What is to be made.
@@ -88,7 +92,12 @@ impl New {
         &self.findings
     }
 
-    /// Names of the modules that come with it.
+    /// What was fetched for it.
+    pub fn fetched(&self) -> &[FetchedAddons] {
+        self.checkouts.fetched()
+    }
+
+    /// Names of the backup's modules that come with it.
     pub fn modules(&self) -> &[String] {
         &self.modules
     }
@@ -144,7 +153,7 @@ impl New {
         let (docker, deployment) = (&self.docker, &self.deployment);
         let made = async {
             step(docker, deployment, DeployStep::Infrastructure, caller).await?;
-            modules::put(docker, deployment, backup, trust, caller).await?;
+            modules::put(docker, deployment, &self.checkouts, backup, trust, caller).await?;
             let database = Some(deployment.database.as_str());
             let place = DockerPlace::find(self.endpoint.clone(), &self.target(), database, caller).await?;
             let place = Place::Docker(Box::new(place));

@@ -14,12 +14,13 @@ use serde_json::Value;
 
 use super::{cache, docker, instance, project, wait_for};
 
-/// The binary, and this test's turn.
+/// The binary.
 pub(crate) struct Undoo {
     program: PathBuf,
     /// The process whose network it runs in, where that is not this one's.
     network: Option<u32>,
-    _turn: File,
+    /// Held by everybody whose instances are not to be swept away.
+    _at_it: File,
 }
 
 /// What a finished run came to.
@@ -37,18 +38,20 @@ pub(crate) struct Running {
 }
 
 impl Undoo {
-    /// Waits for this test's turn and has cargo build the binary.
+    /// Tidies up what others have left, if nobody else is at it, and has cargo build the binary.
     ///
     /// `UNDOO_PROGRAM` names one that is built already. Tests that hold a cutover need a debug build.
     pub(crate) fn ready() -> Self {
-        let turn = File::create(cache().join("turn")).unwrap();
-        turn.lock().unwrap();
-        instance::sweep();
+        let at_it = File::create(cache().join("at-it")).unwrap();
+        if at_it.try_lock().is_ok() {
+            instance::sweep();
+        }
+        at_it.lock_shared().unwrap();
         let program = match std::env::var_os("UNDOO_PROGRAM") {
             Some(program) => program.into(),
             None => build(),
         };
-        Self { program, network: None, _turn: turn }
+        Self { program, network: None, _at_it: at_it }
     }
 
     /// The binary's path.

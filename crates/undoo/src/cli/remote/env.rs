@@ -1,5 +1,7 @@
 //! `undoo env`: environments of the server that one is signed in to.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use undoo_core::platform::EnvironmentType;
 
@@ -113,6 +115,15 @@ pub struct EnvDeploy {
     /// Odoo's image for an environment that waits for its migration. [default: that of the backup's version]
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
+    /// For an environment that waits for its migration: a git repository with custom modules, fetched by HTTPS,
+    /// instead of those that were named before. REFERENCE is a branch, a tag or a whole commit. [default: its default
+    /// branch] May be given several times.
+    #[arg(long, value_name = "URL[#REFERENCE]", conflicts_with = "force_restore")]
+    pub addons: Vec<String>,
+    /// File with what opens these repositories, in lines https://USER:TOKEN@HOST, as git's own credential store
+    /// keeps them.
+    #[arg(long, value_name = "FILE", requires = "addons")]
+    pub git_credentials: Option<PathBuf>,
     /// Accept a finding about the migration's backup by its code; may be given several times.
     #[arg(long, value_name = "CODE")]
     pub accept: Vec<String>,
