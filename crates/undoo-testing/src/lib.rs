@@ -1,11 +1,12 @@
 //! The real servers that tests of several crates need: programs of every PostgreSQL, a way to run them as
-//! anybody, a SeaweedFS, an sshd and a vsftpd; and a module for Odoo.
+//! anybody, a SeaweedFS, an sshd, a vsftpd and a git server; and a module for Odoo.
 //!
 //! Only `dev-dependencies` may name this crate; nothing of it is in the program. It panics where a test
 //! would.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+pub mod git;
 pub mod greeter;
 pub mod postgres;
 pub mod servers;

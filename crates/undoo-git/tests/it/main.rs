@@ -1,0 +1,6 @@
+//! Repositories fetched from a real git server.
+
+mod contents;
+mod references;
+mod servers;
+mod support;
