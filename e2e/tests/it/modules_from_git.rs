@@ -32,7 +32,8 @@ fn repository(git: &GitServer) -> (Repository, String) {
     }
     let init = repository.folder.join(format!("custom/{MODULE}/__init__.py"));
     let text = fs::read_to_string(&init).unwrap();
-    let newer = text.replace("return undoo_greeting.WORDS", &format!("return undoo_greeting.WORDS and '{NEWER}'"));
+    let newer =
+        text.replace("return undoo_greeting.WORDS", &format!("return undoo_greeting.WORDS and '{NEWER}'"));
     assert_ne!(newer, text);
     fs::write(init, newer).unwrap();
     let commit = repository.commit(&[]);
@@ -55,7 +56,8 @@ fn modules_of_a_private_repository_go_before_those_of_the_backup() {
     let backup = platform.back_up(&production);
 
     let begins = |token: &str| {
-        let addons = json!([{ "url": repository.url, "reference": BRANCH, "username": "bot", "token": token }]);
+        let addons =
+            json!([{ "url": repository.url, "reference": BRANCH, "username": "bot", "token": token }]);
         let new = json!({ "name": "Copy", "environment_type": "staging", "odoo_image": WITH_PIP, "addons": addons });
         let wish = json!({ "backup_id": backup, "accept": ["server_full"],
                            "target": { "mode": "new", "new_environment": new } });
@@ -100,7 +102,8 @@ fn a_plan_without_a_platform_says_what_would_come_from_git() {
     let plan = |login: &str| {
         fs::write(&credentials, repository.url.replace("http://", &format!("http://{login}@"))).unwrap();
         let file = credentials.display().to_string();
-        let words = ["restore", backup, "--new", "from-git", "--odoo-image", "odoo:19.0", "--addons", &addons];
+        let words =
+            ["restore", backup, "--new", "from-git", "--odoo-image", "odoo:19.0", "--addons", &addons];
         undoo.run(&[&words[..], &["--git-credentials", &file, "--dry-run", "--json", "--yes"]].concat())
     };
     let denied = plan("bot:not-it").ends(6).json();
