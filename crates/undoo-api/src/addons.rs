@@ -10,14 +10,9 @@ use crate::{bounds, secret::Secret};
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddonsSourceRequest {
-    /// Its address: `https://HOST/PATH`, without user and password.
+    /// Its address, by HTTPS, without user and password.
     #[serde(deserialize_with = "bounds::visible::<_, 1024>")]
-    #[schema(
-        min_length = 1,
-        max_length = 1024,
-        pattern = "^[!-~]+$",
-        example = "https://git.example.com/acme/addons.git"
-    )]
+    #[schema(min_length = 1, max_length = 1024, pattern = "^[!-~]+$")]
     pub url: String,
     /// A branch, a tag, or the whole name of a commit. The repository's default branch without it.
     #[serde(
