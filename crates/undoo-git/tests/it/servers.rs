@@ -76,27 +76,28 @@ fn the_machines_own_git_configuration_has_no_say() {
         "[url \"http://127.0.0.1:1/\"]\n\tinsteadOf = http://127.0.0.1\n[credential]\n\thelper = \"!{touch}\"\n\
          [core]\n\taskPass = \"{touch}\"\n[filter \"lfs\"]\n\tsmudge = \"{touch}\"\n\trequired = true\n"
     );
-    let path = home.path().join(".gitconfig");
-    std::fs::write(&path, config).unwrap();
-    for test in [
+    // Who reads the second one at all fails.
+    let files = [(".gitconfig", config.as_str()), ("broken", "[core")];
+    for (name, content) in files {
+        std::fs::write(home.path().join(name), content).unwrap();
+    }
+    let tests = [
         "servers::a_private_repository_opens_with_its_token_which_nothing_keeps",
         "servers::without_the_right_token_one_is_told_so_and_asked_for_nothing",
         "contents::attributes_change_no_byte",
-    ] {
+    ];
+    for (test, (name, _)) in tests.iter().flat_map(|test| files.iter().map(move |file| (test, file))) {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test])
             .env("HOME", home.path())
             .env("XDG_CONFIG_HOME", home.path())
-            .env("GIT_CONFIG_GLOBAL", &path)
-            .env("GIT_CONFIG_COUNT", "1")
-            .env("GIT_CONFIG_KEY_0", "http.proxy")
-            .env("GIT_CONFIG_VALUE_0", "http://127.0.0.1:1")
+            .env("GIT_CONFIG_GLOBAL", home.path().join(name))
             .env("GIT_DIR", home.path())
             .env("GIT_ASKPASS", &mark)
             .output()
             .unwrap();
         let told = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && told.contains("1 passed"), "{test}: {told}");
+        assert!(output.status.success() && told.contains("1 passed"), "{test} with {name}: {told}");
     }
     assert!(!mark.exists());
 }
@@ -154,6 +155,18 @@ fn a_silent_server_is_given_up_in_time_and_at_once_when_asked_to() {
     assert_eq!((problem.code, problem.kind), ("cancelled", Kind::Cancelled));
     assert!(began.elapsed() < Duration::from_secs(5));
     assert!(!folder.path().join("web").exists());
+}
+
+#[test]
+fn it_may_be_called_where_a_runtime_lets_one_block() {
+    let server = GitServer::public();
+    let web = server.repository("web");
+    let commit = web.commit(&[("a", "1")]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let url = web.url.clone();
+    let fetch = move || fetch(AddonsOrigin::parse(&url), None, LIMITS).ok().commit.clone();
+    let fetched = runtime.block_on(async { tokio::task::spawn_blocking(fetch).await.unwrap() });
+    assert_eq!(fetched, commit);
 }
 
 #[test]
