@@ -46,10 +46,8 @@ pub struct AddonsSourceRequest {
 impl From<AddonsSourceRequest> for AddonsSource {
     fn from(asked: AddonsSourceRequest) -> Self {
         let AddonsSourceRequest { url, reference, folder, username, token } = asked;
-        Self {
-            origin: AddonsOrigin { url, reference, folder, username },
-            token: token.map(Secret::into_inner),
-        }
+        let origin = AddonsOrigin { url, reference, folder, username };
+        Self { origin, token: token.map(Secret::into_inner), anywhere: false }
     }
 }
 

@@ -6,12 +6,13 @@ use undoo_core::{
     EnvironmentId, Kind, OrganisationId, Problem, ProjectId, Result, ServerId, StorageId,
     platform::{Environment, EnvironmentStatus, EnvironmentType, Permission, Scope, Server},
 };
-use undoo_store::{Connection, Listed, Page, Tx, environments, servers, storages};
+use undoo_store::{Connection, Listed, Page, Tx, environments, servers};
 
 use crate::{
     Caller, Control,
     control::{Named, invalid, name_of},
     plane::{FoundOdoo, Location},
+    storages::storage_in,
 };
 
 /// An Odoo that is to be adopted.
@@ -150,9 +151,7 @@ impl Control {
 
     async fn storage_fits(&self, on: &impl Connection, environment: &Environment) -> Result<()> {
         let Some(id) = environment.storage_id else { return Ok(()) };
-        let storage = storages::get(on, id).await?;
-        let own = storage.filter(|storage| storage.organisation_id == environment.organisation_id);
-        own.map(|_| ()).ok_or_else(|| Named("storage", id).missing())
+        storage_in(on, environment.organisation_id, id).await.map(drop)
     }
 
     /// An environment.

@@ -326,6 +326,20 @@ impl Control {
     }
 }
 
+/// A storage of an organisation.
+///
+/// # Errors
+/// `not_found` (`Missing`), also for one of another organisation.
+pub(crate) async fn storage_in(
+    on: &impl Connection,
+    organisation: OrganisationId,
+    id: StorageId,
+) -> Result<StorageRecord> {
+    let storage = storages::get(on, id).await?;
+    let own = storage.filter(|storage| storage.organisation_id == organisation);
+    own.ok_or_else(|| Named("storage", id).missing())
+}
+
 /// The problem of a host that somebody may not have connections made to.
 pub(crate) fn host_refused(code: &'static str, host: &str) -> Problem {
     Problem::new(

@@ -37,13 +37,17 @@ fn read(file: &Path) -> Result<Zeroizing<String>> {
 
 fn source(text: &str, known: &[Url]) -> AddonsSource {
     let mut origin = AddonsOrigin::parse(text);
-    let Ok(url) = Url::parse(&origin.url) else { return AddonsSource { origin, token: None } };
-    let Some(found) = known.iter().find(|known| fits(known, &url)) else {
-        return AddonsSource { origin, token: None };
+    let url = Url::parse(&origin.url).ok();
+    let Some(found) = url.and_then(|url| known.iter().find(|known| fits(known, &url))) else {
+        return AddonsSource { origin, token: None, anywhere: true };
     };
     let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     origin.username = Some(plain(found.username())).filter(|user| !user.is_empty());
-    AddonsSource { origin, token: found.password().map(|token| SecretString::from(plain(token))) }
+    AddonsSource {
+        origin,
+        token: found.password().map(|token| SecretString::from(plain(token))),
+        anywhere: true,
+    }
 }
 
 /// Whether a line of the file is about a repository: its server, and its path where it names one.

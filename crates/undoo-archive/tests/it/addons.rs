@@ -76,6 +76,32 @@ fn modules_of_several_folders_become_one_and_the_first_of_a_name_counts() {
 }
 
 #[test]
+fn what_comes_from_elsewhere_is_left_out_with_what_only_it_asks_for_and_is_read_all_the_same() {
+    let whole = backup(&FILES, true);
+    let without = |bytes: &[u8], names: &[&str]| {
+        let modules = Modules::of(&open(bytes)).unwrap();
+        modules.without(&names.iter().map(|name| (*name).to_owned()).collect())
+    };
+    let modules = without(&whole, &["shop", "lone", "not-there"]).unwrap();
+    assert_eq!(modules.names().collect::<Vec<_>>(), ["club"]);
+    assert_eq!(modules.requirements().collect::<Vec<_>>(), ["num2words", "xlrd"], "of zeta nothing is left");
+    let mut paths = Vec::new();
+    let mut put = |path: &str, _: u64, _: &mut dyn io::Read| {
+        paths.push(path.to_owned());
+        Ok(())
+    };
+    modules.read(&open(&whole), &mut put).unwrap();
+    assert_eq!(paths, ["club/__manifest__.py", "wheels/b-1-py3-none-any.whl", "wheels/a-1-py3-none-any.whl"]);
+    assert!(without(&whole, &["shop", "lone", "club"]).is_none());
+    // It stands for all of it or for nothing.
+    let changed = rebuilt(&whole, |member, content| {
+        if member == "addons/zeta/shop/models/x.py" { Some(b"import os".to_vec()) } else { Some(content) }
+    });
+    let left = Modules::of(&changed).unwrap().without(&["shop".to_owned()].into()).unwrap();
+    assert_eq!(left.read(&changed, &mut |_, _, _| Ok(())).unwrap_err().code, "addons_changed");
+}
+
+#[test]
 fn a_backup_without_modules_has_none_and_one_that_nobody_signed_says_so() {
     assert!(Modules::of(&open(&backup(&[], true))).is_none());
     let unsigned = open(&backup(&FILES, false));

@@ -26,6 +26,7 @@ use crate::{
     Caller, Control, Once,
     control::{Named, invalid},
     environments::place_of,
+    storages::storage_in,
     tasks::About,
 };
 
@@ -55,6 +56,14 @@ pub struct BackupQuery {
     pub status: Option<BackupStatus>,
     /// Those that were made for this.
     pub backup_type: Option<BackupType>,
+}
+
+/// A backup, whoever asks.
+///
+/// # Errors
+/// `not_found` (`Missing`).
+pub(crate) async fn known(on: &impl Connection, id: BackupId) -> Result<Backup> {
+    backups::get(on, id).await?.ok_or_else(|| Named("backup", id).missing())
 }
 
 impl Control {
@@ -138,9 +147,7 @@ impl Control {
     ) -> Result<StorageRecord> {
         let organisation = environment.organisation_id;
         if let Some(id) = wanted.or(environment.storage_id) {
-            let storage = storages::get(on, id).await?;
-            let own = storage.filter(|storage| storage.organisation_id == organisation);
-            return own.ok_or_else(|| Named("storage", id).missing());
+            return storage_in(on, organisation, id).await;
         }
         storages::default_of(on, organisation).await?.ok_or_else(|| {
             let message =
@@ -167,7 +174,7 @@ impl Control {
         permission: Permission,
     ) -> Result<Backup> {
         let named = Named("backup", id);
-        let backup = backups::get(on, id).await?.ok_or_else(|| named.missing())?;
+        let backup = known(on, id).await?;
         let organisation = Scope::Organisation(backup.organisation_id);
         let lists = caller.grants.decide(Permission::OrgBackupsList, organisation) == Decision::Granted;
         if permission != Permission::BackupsView || !lists {

@@ -1,34 +1,50 @@
 //! The git repositories of an environment's custom modules: named by whoever has it made, fetched when it is made.
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use undoo_core::{
     EnvironmentId, Kind, Problem, Result,
     platform::{AddonsOrigin, AddonsRecord, AddonsSource, Environment, Permission},
 };
+use undoo_storage::Reach;
 use undoo_store::{Connection, Tx, addons, deployments, migrations};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{Caller, Control, backups::all, control::invalid, storages::host_refused};
 
 /// A repository as it may be shown: and whether there is a token for it.
 pub type AddonsSeen = (AddonsOrigin, bool);
 
+/// What opens a repository, as it is sealed: and how far the way to it may lead.
+#[derive(Serialize, Deserialize)]
+struct Key {
+    token: Option<String>,
+    anywhere: bool,
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.token.zeroize();
+    }
+}
+
 fn about(id: EnvironmentId) -> String {
     format!("addons {id}")
 }
 
 impl Control {
-    /// Whether somebody may have modules fetched from these repositories.
+    /// Whether somebody may have modules fetched from these repositories; and how far that may lead.
     ///
     /// # Errors
     /// `addons_origin` (`Invalid`); `addons_host_refused` (`Denied`) for one that is on the platform's own server.
-    pub(crate) async fn addons_allowed(&self, caller: &Caller, sources: &[AddonsSource]) -> Result<()> {
+    pub(crate) async fn addons_allowed(&self, caller: &Caller, sources: &mut [AddonsSource]) -> Result<()> {
         AddonsSource::check(sources)?;
-        for host in sources.iter().filter_map(|source| source.origin.host()) {
-            if self.reach_to(caller, host).await.is_none() {
-                return Err(host_refused("addons_host_refused", host));
-            }
+        for source in sources {
+            let host = source.origin.host().unwrap_or_default();
+            let reach = self.reach_to(caller, host).await;
+            let reach = reach.ok_or_else(|| host_refused("addons_host_refused", host))?;
+            source.anywhere = reach == Reach::Anywhere;
         }
         Ok(())
     }
@@ -40,9 +56,11 @@ impl Control {
         id: EnvironmentId,
         sources: &[AddonsSource],
     ) -> Result<()> {
-        let tokens: Vec<Option<&str>> =
-            sources.iter().map(|source| source.token.as_ref().map(SecretString::expose_secret)).collect();
-        let plain = serde_json::to_vec(&tokens).map(Zeroizing::new).map_err(|error| {
+        let token =
+            |source: &AddonsSource| source.token.as_ref().map(|token| token.expose_secret().to_owned());
+        let keys: Vec<Key> =
+            sources.iter().map(|source| Key { token: token(source), anywhere: source.anywhere }).collect();
+        let plain = serde_json::to_vec(&keys).map(Zeroizing::new).map_err(|error| {
             let message = "tokens of git repositories could not be written";
             Problem::new(Kind::Internal, "tokens_unwritable", message, "please report this").caused_by(error)
         })?;
@@ -63,17 +81,16 @@ impl Control {
     ) -> Result<Vec<AddonsSource>> {
         let Some(record) = addons::get(on, id).await? else { return Ok(Vec::new()) };
         let plain = self.sealer.open(&about(id), &record.sealed)?;
-        let tokens: Vec<Option<String>> = serde_json::from_slice(&plain).map_err(|error| {
+        let keys: Vec<Key> = serde_json::from_slice(&plain).map_err(|error| {
             let message = format!("the tokens of the git repositories of environment {id} cannot be read");
             Problem::new(Kind::Internal, "tokens_unreadable", message, "please report this").caused_by(error)
         })?;
-        let tokens = tokens.into_iter().map(|token| token.map(SecretString::from));
-        Ok(record
-            .origins
-            .into_iter()
-            .zip(tokens)
-            .map(|(origin, token)| AddonsSource { origin, token })
-            .collect())
+        let sources = record.origins.into_iter().zip(keys).map(|(origin, mut key)| AddonsSource {
+            origin,
+            token: key.token.take().map(SecretString::from),
+            anywhere: key.anywhere,
+        });
+        Ok(sources.collect())
     }
 
     /// The git repositories that an environment's modules are fetched from, besides its backup.
@@ -100,7 +117,7 @@ impl Control {
     ) -> Result<Vec<AddonsSeen>> {
         let permission = Permission::EnvironmentsUpdate;
         self.environment_to_change(&self.store, caller, id, permission).await?;
-        self.addons_allowed(caller, &sources).await?;
+        self.addons_allowed(caller, &mut sources).await?;
         let tx = self.store.begin().await?;
         let environment = self.environment_locked(&tx, caller, id, permission).await?;
         self.waits_for_addons(&tx, &environment).await?;

@@ -9,11 +9,12 @@ use undoo_core::{
     },
 };
 use undoo_engine::order::Intent;
-use undoo_store::{Tx, backups, deployments, environments, migrations, tasks};
+use undoo_store::{Tx, deployments, environments, migrations, tasks};
 
 use super::{locked, not_uploaded};
 use crate::{
     Caller, Control, DeployAction, DeploymentWish, Once, RestoreWish,
+    backups::known,
     control::{Named, invalid},
     deployments::not_there,
     environments::place_of,
@@ -111,7 +112,7 @@ impl Control {
         }
         let (server, _) = place_of(&environment)?;
         self.server_taking(tx, environment.organisation_id, server).await?;
-        let backup = self.backup_to_restore(tx, &migration).await?;
+        let backup = known(tx, migration.backup_id).await?;
         let snapshot = backup.environment_snapshot.as_ref();
         environment.odoo_image = Some(image_of(&environment, &backup)?);
         environment.odoo_version = images::odoo_version(snapshot);
@@ -147,7 +148,7 @@ impl Control {
         mut migration: Migration,
         accept: Vec<String>,
     ) -> Result<Task> {
-        let backup = self.backup_to_restore(tx, &migration).await?;
+        let backup = known(tx, migration.backup_id).await?;
         let restored = migration.restored_at.map_or_else(String::new, |at| format!(" on {at}"));
         let finding = Finding::warning(
             "force_restore",
@@ -168,11 +169,6 @@ impl Control {
         migration.restored_at = None;
         self.restoring(tx, &mut migration).await?;
         Ok(self.enter(tx, caller, decided).await?.task)
-    }
-
-    async fn backup_to_restore(&self, tx: &Tx, migration: &Migration) -> Result<Backup> {
-        let backup = backups::get(tx, migration.backup_id).await?;
-        backup.ok_or_else(|| Named("backup", migration.backup_id).missing())
     }
 
     async fn restoring(&self, tx: &Tx, migration: &mut Migration) -> Result<()> {

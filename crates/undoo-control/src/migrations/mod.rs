@@ -15,14 +15,13 @@ use undoo_core::{
     },
 };
 use undoo_storage::Options;
-use undoo_store::{
-    Connection, Listed, Page, Tx, backups, environments, migrations, servers, storages, tasks,
-};
+use undoo_store::{Connection, Listed, Page, Tx, backups, environments, migrations, servers, tasks};
 
 pub use self::{deploy::Deploy, upload::UploadState};
 use crate::{
     Caller, Control, NewBackup, NewEnvironment, Once,
     control::{Named, invalid, name_of},
+    storages::storage_in,
     tasks::About,
 };
 
@@ -68,7 +67,7 @@ impl Control {
     pub async fn migration_create(
         &self,
         caller: &Caller,
-        wish: MigrationWish,
+        mut wish: MigrationWish,
         once: Option<Once>,
     ) -> Result<Migration> {
         let permission = Permission::EnvironmentsCreate;
@@ -82,7 +81,7 @@ impl Control {
         if matches!(wish.from, MigrationFrom::Stored(..)) {
             self.allow(caller, Permission::OrgBackupsList, of_organisation, &named)?;
         }
-        self.addons_allowed(caller, &wish.environment.addons).await?;
+        self.addons_allowed(caller, &mut wish.environment.addons).await?;
         let size = self.size_of(organisation, &wish.from).await?;
         let environment = self.environment_waiting(&wish, organisation, caller)?;
         let tx = self.store.begin().await?;
@@ -148,9 +147,7 @@ impl Control {
                 Ok(i64::try_from(*size).ok())
             }
             MigrationFrom::Stored(storage_id, key) => {
-                let storage = storages::get(&self.store, *storage_id).await?;
-                let own = storage.filter(|storage| storage.organisation_id == organisation);
-                let storage = own.ok_or_else(|| Named("storage", *storage_id).missing())?;
+                let storage = storage_in(&self.store, organisation, *storage_id).await?;
                 let opened = self.storage_config(&storage)?.storage(&Options::default())?;
                 if let Some(found) = opened.stat(key).await? {
                     return Ok(i64::try_from(found.size).ok());

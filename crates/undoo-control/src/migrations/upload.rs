@@ -14,14 +14,10 @@ use undoo_core::{
     platform::{Migration, MigrationStatus, Permission, TaskKind},
 };
 use undoo_storage::{Options, Storage, Upload};
-use undoo_store::{backups, migrations};
+use undoo_store::migrations;
 
 use super::{locked, not_uploaded};
-use crate::{
-    Caller, Control,
-    control::{Named, invalid},
-    tasks::About,
-};
+use crate::{Caller, Control, backups::known, control::invalid, tasks::About};
 
 /// After so many bytes it is looked whether somebody else sends meanwhile.
 const LOOK_EVERY: u64 = 32 << 20;
@@ -115,8 +111,7 @@ impl Control {
     }
 
     async fn turn_of(&self, migration: Migration) -> Result<Turn> {
-        let backup = backups::get(&self.store, migration.backup_id).await?;
-        let backup = backup.ok_or_else(|| Named("backup", migration.backup_id).missing())?;
+        let backup = known(&self.store, migration.backup_id).await?;
         let (config, key) = self.backup_place(&backup).await?;
         let storage = config.storage(&Options::default())?;
         Ok(Turn { size: size_of(&migration)?, migration, key, storage })

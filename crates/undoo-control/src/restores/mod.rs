@@ -89,10 +89,10 @@ impl Control {
     pub async fn restore_start(
         &self,
         caller: &Caller,
-        wish: RestoreWish,
+        mut wish: RestoreWish,
         once: Option<Once>,
     ) -> Result<Started> {
-        self.modules_allowed(caller, &wish).await?;
+        self.modules_allowed(caller, &mut wish).await?;
         let tx = self.store.begin().await?;
         if let Some(before) = self.once(&tx, caller, once.as_ref()).await? {
             let point = self.restore_for(&tx, caller, before.into(), Permission::BackupsRestore).await?;
@@ -176,8 +176,8 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::restore_start`]; those of the data plane.
-    pub async fn restore_plan(&self, caller: &Caller, wish: RestoreWish) -> Result<RestorePlan, Failure> {
-        self.modules_allowed(caller, &wish).await?;
+    pub async fn restore_plan(&self, caller: &Caller, mut wish: RestoreWish) -> Result<RestorePlan, Failure> {
+        self.modules_allowed(caller, &mut wish).await?;
         let decided = self.decide(&self.store, caller, &wish).await?;
         let Decided { mode, backup, target, makes, settled, findings } = &decided;
         let plan = match makes {
@@ -207,12 +207,12 @@ impl Control {
 
     /// Whether modules may be fetched from where they are wanted from. Names are looked up for that, which no
     /// transaction is to wait for.
-    async fn modules_allowed(&self, caller: &Caller, wish: &RestoreWish) -> Result<()> {
-        let Some(new) = wish.new_environment.as_ref().filter(|new| !new.addons.is_empty()) else {
+    async fn modules_allowed(&self, caller: &Caller, wish: &mut RestoreWish) -> Result<()> {
+        let Some(new) = wish.new_environment.as_mut().filter(|new| !new.addons.is_empty()) else {
             return Ok(());
         };
         self.backup_for(&self.store, caller, wish.backup_id, Permission::BackupsRestore).await?;
-        self.addons_allowed(caller, &new.addons).await
+        self.addons_allowed(caller, &mut new.addons).await
     }
 
     /// Who may, what exists, what makes sense: in this order.

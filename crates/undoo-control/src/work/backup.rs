@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Control,
+    backups::known,
     control::Named,
     plane::{BackupJob, MadeBackup},
     tasks::backup_event,
@@ -90,7 +91,7 @@ impl Conclude for Concluded {
 
 /// The backup, as it is now.
 pub(super) async fn backup(control: &Control, id: BackupId) -> Result<Backup> {
-    backups::get(&control.store, id).await?.ok_or_else(|| Named("backup", id).missing())
+    known(&control.store, id).await
 }
 
 /// The backup that a step has asked for, if it can be gone on with.

@@ -22,7 +22,7 @@ on_both!(
 const TOKEN: &str = "ghp_geheim";
 
 fn source(text: &str, token: Option<&str>) -> AddonsSource {
-    AddonsSource { origin: AddonsOrigin::parse(text), token: token.map(Into::into) }
+    AddonsSource { origin: AddonsOrigin::parse(text), token: token.map(Into::into), anywhere: false }
 }
 
 fn to_new(backup: &Backup, addons: Vec<AddonsSource>) -> RestoreWish {
@@ -72,6 +72,9 @@ async fn modules_of_git_repositories_are_fetched_with_the_token_that_was_named(w
     worker.stop().await;
     assert_eq!(task.status, TaskStatus::Completed);
     let id = point.target_environment_id;
+    // Whoever administers the platform may have it reach everything.
+    let sources: Vec<_> =
+        sources.into_iter().map(|source| AddonsSource { anywhere: true, ..source }).collect();
     assert_eq!(world.plane.addons(id), sources);
     let seen = world.control.environment_addons(&world.admin, id).await.unwrap();
     assert_eq!(seen.iter().map(|(_, has_token)| *has_token).collect::<Vec<_>>(), [true, false]);
@@ -107,6 +110,14 @@ async fn a_repository_does_not_lead_back_into_the_platforms_server(world: World)
         assert_eq!(refused.code, "addons_origin", "{url}");
         assert!(!refused.message.contains("geheim"), "{refused}");
     }
+    // What leads elsewhere when it is named must not lead back when it is fetched.
+    let elsewhere = vec![source("https://10.255.255.1/a", None)];
+    let point =
+        world.control.restore_start(&adam, to_new(&backup, elsewhere), None).await.unwrap().restore_point;
+    let worker = world.worker();
+    world.task_over(point.task_id.unwrap()).await;
+    worker.stop().await;
+    assert!(!world.plane.addons(point.target_environment_id)[0].anywhere);
     // Who may not restore is told nothing of names.
     let eve = world.somebody("eve@example.com", Some(ProjectRole::Viewer)).await;
     let wish = to_new(&backup, vec![source("http://localhost:3000/a", None)]);
@@ -126,7 +137,7 @@ async fn those_of_an_environment_that_waits_can_be_named_anew_until_it_is_deploy
     let sources = vec![
         // Its token stays; another repository does not get it.
         source("https://git.example/acme/addons.git#19.0", None),
-        AddonsSource { origin, token: None },
+        AddonsSource { origin, token: None, anywhere: false },
     ];
     let seen = control.environment_addons_set(&world.admin, id, sources).await.unwrap();
     assert_eq!(seen, control.environment_addons(&world.admin, id).await.unwrap());

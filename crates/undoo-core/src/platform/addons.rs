@@ -41,12 +41,14 @@ pub struct AddonsSource {
     pub origin: AddonsOrigin,
     /// A token or password, for one that is not public.
     pub token: Option<SecretString>,
+    /// Whether its server may be this very machine, or one without an address of its own: for whoever administers it.
+    pub anywhere: bool,
 }
 
 impl PartialEq for AddonsSource {
     fn eq(&self, other: &Self) -> bool {
         let token = |of: &Self| of.token.as_ref().map(|token| token.expose_secret().to_owned());
-        self.origin == other.origin && token(self) == token(other)
+        self.origin == other.origin && token(self) == token(other) && self.anywhere == other.anywhere
     }
 }
 
@@ -213,7 +215,8 @@ mod tests {
     use super::*;
 
     fn checked(text: &str, token: Option<&str>) -> Result<(), String> {
-        let source = AddonsSource { origin: AddonsOrigin::parse(text), token: token.map(Into::into) };
+        let source =
+            AddonsSource { origin: AddonsOrigin::parse(text), token: token.map(Into::into), anywhere: true };
         AddonsSource::check(&[source]).map_err(|problem| problem.message)
     }
 
@@ -261,6 +264,7 @@ mod tests {
         let source = |folder: &str| AddonsSource {
             origin: AddonsOrigin { folder: Some(folder.to_owned()), ..AddonsOrigin::parse("https://h/a") },
             token: None,
+            anywhere: true,
         };
         assert!(AddonsSource::check(&[source("x"), source("y")]).is_ok());
         assert!(AddonsSource::check(&[source("x"), source("x")]).is_err());

@@ -148,7 +148,7 @@ fn a_silent_server_is_given_up_in_time_and_at_once_when_asked_to() {
         std::thread::sleep(Duration::from_millis(300));
         caller.store(true, Ordering::SeqCst);
     });
-    let source = AddonsSource { origin: origin(&web, None), token: None };
+    let source = AddonsSource { origin: origin(&web, None), token: None, anywhere: true };
     let began = Instant::now();
     let problem = undoo_git::fetch(&source, folder.path(), &stop, LIMITS).unwrap_err();
     later.join().unwrap();

@@ -36,7 +36,7 @@ pub fn origin(repository: &Repository, reference: Option<&str>) -> AddonsOrigin 
 
 pub fn fetch(origin: AddonsOrigin, token: Option<&str>, limits: Limits) -> Got {
     let folder = tempfile::tempdir().unwrap();
-    let source = AddonsSource { origin: origin.clone(), token: token.map(Into::into) };
+    let source = AddonsSource { origin: origin.clone(), token: token.map(Into::into), anywhere: true };
     let fetched = undoo_git::fetch(&source, folder.path(), &AtomicBool::new(false), limits);
     let got = Got { folder, origin, fetched };
     if let Err(problem) = &got.fetched {

@@ -18,14 +18,14 @@ use undoo_control::plane::FetchedAddons;
 use undoo_core::{Kind, Problem, Result, platform::AddonsSource};
 use undoo_engine::backup::{AddonsFolder, collect};
 use undoo_git::Limits;
+use undoo_storage::Reach;
 
 use crate::{caller::Caller, interrupt::cancelled};
 
 /// What a folder is a module by.
 const MANIFESTS: [&str; 2] = ["__manifest__.py", "__openerp__.py"];
 /// What one repository may need of this machine's disk, and how long it may take.
-const LIMITS: Limits =
-    Limits { bytes: 4 << 30, patience: Duration::from_secs(1800), allows: wherever_somebody_may_lead };
+const LIMITS: Limits = Limits { bytes: 4 << 30, patience: Duration::from_secs(1800), allows: elsewhere };
 
 /// Modules of several repositories; of two with one name, that of the first.
 #[derive(Debug, Default)]
@@ -130,8 +130,11 @@ pub async fn fetch(sources: &[AddonsSource], caller: Caller<'_>) -> Result<Check
     Ok(checkouts)
 }
 
-/// Where somebody may have it connect to was decided when the repository was named.
-fn wherever_somebody_may_lead(_: IpAddr) -> bool {
+fn elsewhere(address: IpAddr) -> bool {
+    Reach::Elsewhere.allows(address)
+}
+
+fn anywhere(_: IpAddr) -> bool {
     true
 }
 
@@ -144,7 +147,8 @@ async fn one(
     let stopped = Arc::clone(&stop);
     let fetching = tokio::task::spawn_blocking(move || {
         std::fs::create_dir(&into).map_err(no_folder)?;
-        let fetched = undoo_git::fetch(&source, &into, &stopped, LIMITS)?;
+        let limits = Limits { allows: if source.anywhere { anywhere } else { elsewhere }, ..LIMITS };
+        let fetched = undoo_git::fetch(&source, &into, &stopped, limits)?;
         let folders = fetched.folders(&source.origin)?;
         Ok((fetched, folders))
     });
