@@ -1,7 +1,7 @@
 //! The page that deploys, in a real browser: what a person sees, types and clicks, and what the platform has of it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::TcpStream,
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
@@ -167,7 +167,7 @@ impl Drop for Browser {
                 driver.set_read_timeout(Some(Duration::from_secs(10)))?;
                 let path = format!("/session/{}", self.session);
                 write!(driver, "DELETE {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
-                driver.read_to_end(&mut Vec::new())
+                BufReader::new(driver).read_line(&mut String::new())
             });
             if let Err(error) = ended {
                 eprintln!("Chromium was not ended: {error}");
@@ -311,6 +311,7 @@ async fn what_can_be_deployed_has_a_button_and_what_cannot_says_why() {
     let browser = Browser::start().await;
     browser.open(&world.page(adopted.id)).await;
     browser.sign_in(&world.owner, PASSWORD).await;
+    browser.sees("title", &adopted.name).await;
     for (id, part, why) in [
         (adopted.id, "deployment", "It was adopted"),
         (making.id, "deployment", "still being made"),

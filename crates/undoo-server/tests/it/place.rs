@@ -143,10 +143,12 @@ impl Platform {
     pub async fn uploaded(&self, at: &Place) -> (Environment, Migration) {
         let mut migration = migrations::get(&self.store, at.migration).await.unwrap().unwrap();
         let mut file = backups::get(&self.store, migration.backup_id).await.unwrap().unwrap();
-        let before = file.status;
         file.environment_snapshot = at.backup.environment_snapshot.clone();
-        (file.status, file.completed_at) = (BackupStatus::Completed, Some(now()));
-        backups::update(&self.store, &file, before).await.unwrap();
+        file.completed_at = Some(now());
+        for status in [BackupStatus::Running, BackupStatus::Completed] {
+            let before = std::mem::replace(&mut file.status, status);
+            backups::update(&self.store, &file, before).await.unwrap();
+        }
         migration.status = MigrationStatus::Uploaded;
         (migration.uploaded_at, migration.verified_at) = (Some(now()), Some(now()));
         migrations::update(&self.store, &migration).await.unwrap();
