@@ -119,10 +119,15 @@ impl Browser {
         self.post(&format!("{element}/value"), json!({ "text": text })).await;
     }
 
-    /// What is to be read of an element; nothing where it is hidden.
+    /// What is to be read of an element: nothing where it is hidden, or its page is being left.
     async fn reads(&self, id: &str) -> String {
-        let path = format!("/session/{}/{}/text", self.session, self.element(id).await);
-        self.ask(Method::GET, path, None).await.unwrap().as_str().unwrap().to_owned()
+        let script = format!(
+            "const element = document.getElementById('{id}');
+             return element?.checkVisibility() ? element.innerText : ''"
+        );
+        let path = format!("/session/{}/execute/sync", self.session);
+        let read = self.ask(Method::POST, path, Some(json!({ "script": script, "args": [] }))).await;
+        read.ok().and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
     async fn shows(&self, id: &str) -> bool {
