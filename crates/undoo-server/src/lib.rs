@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
+mod deploy_page;
 mod document;
 mod events;
 mod failure;
@@ -83,7 +84,8 @@ pub fn router(control: Control, settings: Settings) -> Router {
     let secure = settings.secure();
     let operations = operations(control.clone(), settings.stop.clone());
     let app = App { control, settings: Arc::new(settings), document: document.into(), feed };
-    let pages = reference::routes().merge(welcome::routes());
+    let pages =
+        pages::routes().merge(reference::routes()).merge(welcome::routes()).merge(deploy_page::routes());
     let router = api.merge(pages).with_state(app).merge(operations);
     layers::around(router, secure)
 }

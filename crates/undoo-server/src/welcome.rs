@@ -10,7 +10,6 @@ use crate::{App, pages};
 
 const PAGE: &str = include_str!("welcome/page.html");
 const SCRIPT: &str = include_str!("welcome/page.js");
-const STYLE: &str = include_str!("welcome/page.css");
 
 /// What a one-time link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,5 +35,4 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/setup", get(|| async { pages::html(PAGE) }))
         .route("/setup/page.js", get(|| async { pages::script(SCRIPT) }))
-        .route("/setup/page.css", get(|| async { pages::style(STYLE) }))
 }

@@ -139,7 +139,7 @@ async fn the_reference_is_served_whole_by_this_server_and_by_nobody_else() {
 #[test]
 fn the_scripts_of_the_pages_are_scripts() {
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
-    for script in ["reference/page.js", "welcome/page.js"].map(|name| format!("{sources}/{name}")) {
+    for script in ["reference", "welcome", "deploy_page"].map(|page| format!("{sources}/{page}/page.js")) {
         if let Ok(output) = Command::new("node").args(["--check", &script]).output() {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }

@@ -6,11 +6,12 @@ use undoo_core::{
     BackupId, EnvironmentId, MigrationId, OrganisationId, ProjectId, RecoveryPlanId, ServerId, StorageId,
     platform::{
         Backup, BackupStatus, BackupType, Capacity, DeploymentRecord, DeploymentState, Environment,
-        EnvironmentStatus, EnvironmentType, MigrationSource, OrgRole, Organisation, Project, RestorePoint,
-        Server, ServerStatus, StorageRecord, Task, User, recovery_plan::Targets,
+        EnvironmentStatus, EnvironmentType, Migration, MigrationSource, MigrationStatus, OrgRole,
+        Organisation, Project, RestorePoint, Server, ServerStatus, StorageRecord, Task, User,
+        recovery_plan::Targets,
     },
 };
-use undoo_store::{backups, deployments, environments, people, restore_points, servers};
+use undoo_store::{backups, deployments, environments, migrations, people, restore_points, servers};
 
 use crate::platform::{Platform, now};
 
@@ -134,6 +135,43 @@ impl Platform {
     pub async fn deployed(&self, at: &Place, state: DeploymentState) -> Environment {
         let (server, storage) = (Some(&at.server), Some(at.storage.id));
         let environment = self.environment(&at.project, server, storage, EnvironmentType::Staging).await;
+        self.put(&environment, state).await;
+        environment
+    }
+
+    /// The environment of a place's migration, whose backup was read from end to end.
+    pub async fn uploaded(&self, at: &Place) -> (Environment, Migration) {
+        let mut migration = migrations::get(&self.store, at.migration).await.unwrap().unwrap();
+        let mut file = backups::get(&self.store, migration.backup_id).await.unwrap().unwrap();
+        file.environment_snapshot = at.backup.environment_snapshot.clone();
+        file.completed_at = Some(now());
+        for status in [BackupStatus::Running, BackupStatus::Completed] {
+            let before = std::mem::replace(&mut file.status, status);
+            backups::update(&self.store, &file, before).await.unwrap();
+        }
+        migration.status = MigrationStatus::Uploaded;
+        (migration.uploaded_at, migration.verified_at) = (Some(now()), Some(now()));
+        migrations::update(&self.store, &migration).await.unwrap();
+        let environment = environments::get(&self.store, migration.environment_id).await.unwrap().unwrap();
+        (environment, migration)
+    }
+
+    /// The same in production, after its backup was restored around its deployment.
+    pub async fn migrated(&self, at: &Place) -> Environment {
+        let (mut environment, mut migration) = self.uploaded(at).await;
+        environment.environment_type = EnvironmentType::Production;
+        environment.status = EnvironmentStatus::Running;
+        (environment.container, environment.database_name) = (Some("migrated".into()), Some("acme".into()));
+        environments::update(&self.store, &environment).await.unwrap();
+        self.put(&environment, DeploymentState::Deployed).await;
+        migration.status = MigrationStatus::Completed;
+        (migration.restored_at, migration.completed_at) = (Some(now()), Some(now()));
+        migrations::update(&self.store, &migration).await.unwrap();
+        environment
+    }
+
+    /// Puts an environment on its server, as far as the platform knows.
+    async fn put(&self, environment: &Environment, state: DeploymentState) {
         let record = DeploymentRecord {
             environment_id: environment.id,
             organisation_id: environment.organisation_id,
@@ -147,7 +185,6 @@ impl Platform {
             created_at: now(),
         };
         deployments::insert(&self.store, &record).await.unwrap();
-        environment
     }
 
     /// A backup in this state, of the environment of a place.

@@ -121,25 +121,63 @@ async fn a_form_of_another_site_signs_nobody_in() {
     }
 }
 
-#[tokio::test]
-async fn the_page_of_a_link_needs_nobody_else_and_asks_what_the_api_asks() {
-    let platform = Platform::on_sqlite().await;
-    let page = platform.get("/setup", "").await;
+/// A page that leads to these addresses and no others, all of this server; and its script.
+async fn page_of(platform: &Platform, path: &str, leads_to: &[&str]) -> (String, String) {
+    let page = platform.get(path, "").await;
     assert_eq!(page.status, StatusCode::OK);
     let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
     let page = String::from_utf8(page.body.to_vec()).unwrap();
     let addresses: Vec<_> = page.split('"').filter(|text| text.starts_with('/')).collect();
-    assert_eq!(addresses, ["/setup/page.css", "/setup/page.js", "/api/docs"]);
+    assert_eq!(addresses, leads_to);
     for address in addresses {
         let part = platform.get(address, "").await;
         assert_eq!(part.status, StatusCode::OK, "{address}");
         let text = String::from_utf8(part.body.to_vec()).unwrap();
         assert!(!text.contains("http:") && !text.contains("https:") && !text.contains("url("), "{address}");
     }
-    let script = String::from_utf8(platform.get("/setup/page.js", "").await.body.to_vec()).unwrap();
+    let script = platform.get(&format!("{path}/page.js"), "").await;
+    let script = String::from_utf8(script.body.to_vec()).unwrap();
+    assert!(!script.contains("innerHTML"), "what the server says is text");
+    (page, script)
+}
+
+fn asked_by(script: &str) -> Vec<&str> {
+    script.split('"').filter(|text| text.starts_with("/api/")).collect()
+}
+
+#[tokio::test]
+async fn the_page_that_deploys_needs_nobody_else_and_asks_what_the_api_asks() {
+    let platform = Platform::on_sqlite().await;
+    let leads_to = ["/pages.css", "/deploy/page.css", "/deploy/page.js"];
+    let (page, script) = page_of(&platform, "/deploy", &leads_to).await;
     let document = serde_json::to_value(undoo_server::openapi()).unwrap();
-    let asked: Vec<_> = script.split('"').filter(|text| text.starts_with("/api/v1/")).collect();
+    let asks = [
+        ("/api/v1/auth/me", "get"),
+        ("/api/v1/auth/login", "post"),
+        ("/api/v1/auth/logout", "post"),
+        ("/api/v1/environments/{environment_id}", "get"),
+        ("/api/v1/environments/{environment_id}/deploy", "post"),
+        ("/api/v1/migrations/{migration_id}", "get"),
+        ("/api/v1/tasks", "get"),
+        ("/api/v1/tasks/{task_id}", "get"),
+    ];
+    assert_eq!(asked_by(&script), asks.map(|(path, _)| path));
+    for (path, method) in asks {
+        assert!(document["paths"][path][method].is_object(), "{method} {path}");
+    }
+    for field in document["components"]["schemas"]["LoginRequest"]["required"].as_array().unwrap() {
+        assert!(page.contains(&format!("name={field}")), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_a_link_needs_nobody_else_and_asks_what_the_api_asks() {
+    let platform = Platform::on_sqlite().await;
+    let leads_to = ["/pages.css", "/setup/page.js", "/api/docs"];
+    let (page, script) = page_of(&platform, "/setup", &leads_to).await;
+    let document = serde_json::to_value(undoo_server::openapi()).unwrap();
+    let asked = asked_by(&script);
     assert_eq!(asked, ["/api/v1/auth/setup", "/api/v1/auth/invitations/accept"]);
     for (path, schema) in asked.into_iter().zip(["SetupRequest", "InvitationRequest"]) {
         assert!(document["paths"][path]["post"].is_object(), "{path}");

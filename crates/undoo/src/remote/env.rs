@@ -79,12 +79,14 @@ async fn show(arguments: &EnvShow) -> Result<(), Failure> {
     if arguments.server.json {
         return print_json(&details);
     }
-    println!("{}", described(details));
+    println!("{}", described(details, remote.client.base()));
     Ok(())
 }
 
-fn described(details: EnvironmentDetails) -> comfy_table::Table {
+fn described(details: EnvironmentDetails, base: &str) -> comfy_table::Table {
     let one = details.environment;
+    let has_page = details.deployment.is_some() || details.migration_id.is_some();
+    let address = has_page.then(|| format!("{base}/deploy#{}", one.id));
     let (made, port) = match (details.deployment, details.migration_id) {
         (Some(deployment), _) => (deployment.state.to_string(), deployment.http_port),
         (None, Some(_)) => ("waits for its migration".to_owned(), None),
@@ -106,6 +108,7 @@ fn described(details: EnvironmentDetails) -> comfy_table::Table {
         ("Migration", page::text(details.migration_id)),
         ("Migration restored", page::text(details.migration_restore_completed_at.map(page::time))),
         ("Modules from", modules_from(&details.addons)),
+        ("Page", page::text(address)),
         ("Added", page::time(one.create_date)),
     ])
 }
