@@ -103,6 +103,10 @@ impl<'a> Checkout<'a> {
     fn blob(&mut self, id: ObjectId) -> Result<Vec<u8>> {
         let header = self.repository.find_header(id).map_err(|error| self.broken(error))?;
         // Before it is in memory: a few bytes can stand for many.
+        if header.size() > self.limits.file {
+            let what = format!("it has a file of more than {} bytes", self.limits.file);
+            return Err(failure::too_large(self.origin, &what));
+        }
         self.bytes = self.bytes.saturating_add(header.size());
         if self.bytes > self.limits.bytes {
             let what = format!("its files have more than {} bytes", self.limits.bytes);

@@ -38,6 +38,8 @@ pub struct Fetched {
 pub struct Limits {
     /// Bytes that come from the server, and bytes of all files: each may be as many.
     pub bytes: u64,
+    /// Bytes of one file, which is in memory while it is written.
+    pub file: u64,
     /// How long it may take in all.
     pub patience: Duration,
     /// Whether an address may be connected to. It is asked of each that the server's name resolves to.

@@ -161,6 +161,9 @@ fn what_is_too_large_is_refused_by_what_comes_and_by_what_it_becomes() {
     assert_eq!(got.code(), "addons_origin_too_large");
     assert!(got.message().contains("its files"), "{}", got.message());
     assert_eq!(fetch(origin(&zeros, None), None, limits(400_000)).read("copy").len(), 200_000);
+    let got = fetch(origin(&zeros, None), None, Limits { file: 100_000, ..LIMITS });
+    assert_eq!(got.code(), "addons_origin_too_large");
+    assert!(got.message().contains("a file of more than"), "{}", got.message());
 }
 
 #[test]

@@ -17,7 +17,8 @@ use undoo_testing::git::Repository;
 
 pub const MANIFEST: &str = "{'name': 'x'}";
 
-pub const LIMITS: Limits = Limits { bytes: 10_000_000, patience: Duration::from_secs(30), allows: anywhere };
+pub const LIMITS: Limits =
+    Limits { bytes: 10_000_000, file: 10_000_000, patience: Duration::from_secs(30), allows: anywhere };
 
 fn anywhere(_: IpAddr) -> bool {
     true

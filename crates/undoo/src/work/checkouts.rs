@@ -25,7 +25,8 @@ use crate::{caller::Caller, interrupt::cancelled};
 /// What a folder is a module by.
 const MANIFESTS: [&str; 2] = ["__manifest__.py", "__openerp__.py"];
 /// What one repository may need of this machine's disk, and how long it may take.
-const LIMITS: Limits = Limits { bytes: 4 << 30, patience: Duration::from_secs(1800), allows: elsewhere };
+const LIMITS: Limits =
+    Limits { bytes: 4 << 30, file: 256 << 20, patience: Duration::from_secs(1800), allows: elsewhere };
 
 /// Modules of several repositories; of two with one name, that of the first.
 #[derive(Debug, Default)]
