@@ -9,7 +9,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use undoo_core::{Kind, Problem, Result};
+use undoo_core::{Kind, Problem, Result, platform::addons::MANIFESTS};
 
 use crate::{
     Backup,
@@ -18,10 +18,51 @@ use crate::{
     write::TreeDigest,
 };
 
-/// What a backup's folder of modules is, if it is one module itself.
-const MANIFESTS: [&str; 2] = ["__manifest__.py", "__openerp__.py"];
 /// What a folder asks for; the backup's manifest has it, too.
 const REQUIREMENTS: &str = "requirements.txt";
+
+/// Modules of several folders put together as Odoo finds them: of two with one name, the first counts. Each name with
+/// the folder that it is of.
+#[derive(Debug, Default)]
+pub struct Together(BTreeMap<String, String>);
+
+impl Together {
+    /// Adds a folder, whose files are those of `files` below `before` and its name. Answers of each file its name, and
+    /// where it goes: nowhere if another one's module hides it, or if nobody needs it there. A folder that is a module
+    /// itself goes by the name of `itself`.
+    pub fn add<'a, T>(
+        &mut self,
+        before: &str,
+        folder: &str,
+        itself: &str,
+        files: &'a BTreeMap<String, T>,
+    ) -> Vec<(&'a str, &'a T, Option<String>)> {
+        let prefix = format!("{before}{folder}/");
+        let is_module = MANIFESTS.iter().any(|manifest| files.contains_key(&format!("{prefix}{manifest}")));
+        let (mut here, mut put) = (BTreeSet::new(), Vec::new());
+        let within = files.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
+        for (name, file) in within {
+            let below = &name[prefix.len()..];
+            let path = if is_module { format!("{itself}/{below}") } else { below.to_owned() };
+            let top = path.split_once('/').map(|(top, _)| top.to_owned());
+            let is_hidden = top.as_ref().is_some_and(|top| self.0.contains_key(top));
+            // Packages lie in folders of one name, and are not hidden by each other.
+            let is_package = path.ends_with(".whl");
+            let goes = (!is_hidden || is_package) && path != REQUIREMENTS;
+            put.push((name.as_str(), file, goes.then_some(path)));
+            here.extend(top.filter(|_| !is_package));
+        }
+        for name in here {
+            self.0.entry(name).or_insert_with(|| folder.to_owned());
+        }
+        put
+    }
+
+    /// Names of the modules, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
 
 /// The modules, and what they ask for.
 #[derive(Debug)]
@@ -31,8 +72,7 @@ pub struct Modules {
     record: Option<ours::TreeRecord>,
     /// Python packages, and the folder whose modules ask for them.
     requirements: Vec<(String, Vec<String>)>,
-    /// Names of the modules, each with the folder that it is in.
-    names: BTreeMap<String, String>,
+    names: Together,
     signed_by: Option<String>,
 }
 
@@ -53,7 +93,7 @@ impl Modules {
             files: BTreeMap::new(),
             record: ours.parts.addons.clone(),
             requirements: Vec::new(),
-            names: BTreeMap::new(),
+            names: Together::default(),
             signed_by: ours.public_key.clone().filter(|_| manifest.signature == SignatureState::Valid),
         };
         // Folders in the order of `addons_path`, then what the manifest does not tell of.
@@ -68,30 +108,12 @@ impl Modules {
             }
         }
         for folder in folders {
-            found.take(folder, &members);
+            let put = found.names.add("addons/", folder, folder, &members);
+            found
+                .files
+                .extend(put.into_iter().map(|(name, member, path)| (name.to_owned(), (*member, path))));
         }
         Some(found)
-    }
-
-    /// Files of a folder, unless the module that they belong to is there already.
-    fn take(&mut self, folder: &str, members: &BTreeMap<String, usize>) {
-        let prefix = format!("addons/{folder}/");
-        let is_module = MANIFESTS.iter().any(|manifest| members.contains_key(&format!("{prefix}{manifest}")));
-        let mut here = BTreeSet::new();
-        for (name, member) in
-            members.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix))
-        {
-            let below = &name[prefix.len()..];
-            let path = if is_module { format!("{folder}/{below}") } else { below.to_owned() };
-            let top = path.split_once('/').map(|(top, _)| top.to_owned());
-            let is_hidden = top.as_ref().is_some_and(|top| self.names.contains_key(top));
-            // Packages lie in folders of one name, and are not hidden by each other.
-            let is_package = path.ends_with(".whl");
-            let goes = (!is_hidden || is_package) && path != REQUIREMENTS;
-            self.files.insert(name.clone(), (*member, goes.then_some(path)));
-            here.extend(top.filter(|_| !is_package));
-        }
-        self.names.extend(here.into_iter().map(|name| (name, folder.to_owned())));
     }
 
     /// The same without modules that are to come from elsewhere, and without what only their folders ask for;
@@ -101,7 +123,7 @@ impl Modules {
         if names.is_empty() {
             return Some(self);
         }
-        self.names.retain(|name, _| !names.contains(name));
+        self.names.0.retain(|name, _| !names.contains(name));
         for (_, path) in self.files.values_mut() {
             let is_other = |path: &String| match path.split_once('/') {
                 Some((top, _)) => names.contains(top),
@@ -109,14 +131,14 @@ impl Modules {
             };
             *path = path.take().filter(|path| !is_other(path));
         }
-        let is_left = |folder: &String| self.names.values().any(|of| of == folder);
-        self.requirements.retain(|(folder, _)| is_left(folder));
-        (!self.names.is_empty()).then_some(self)
+        let names = &self.names.0;
+        self.requirements.retain(|(folder, _)| names.values().any(|of| of == folder));
+        (!names.is_empty()).then_some(self)
     }
 
     /// Names of the modules, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
+        self.names.names()
     }
 
     /// Python packages that they ask for, a line each, as the backup's manifest has them.

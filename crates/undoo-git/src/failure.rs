@@ -1,6 +1,6 @@
 //! Why a repository was not fetched, as problems. None of them has what opens it.
 
-use std::{error::Error, io, time::Duration};
+use std::{io, time::Duration};
 
 use undoo_core::{
     Kind, Problem,
@@ -142,18 +142,4 @@ pub(crate) fn not_written(origin: &AddonsOrigin, error: io::Error) -> Problem {
     let message = format!("{} could not be written to the disk of this machine", named(origin));
     let remedy = "See that there is room in the folder for temporary files, and that it may be written.";
     Problem::new(Kind::Unavailable, "addons_not_written", message, remedy).caused_by(error)
-}
-
-/// The first error of a kind among an error and those underneath.
-pub(crate) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        // An `io::Error` answers with what its content was caused by, and not with its content.
-        let inner = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
-    }
-    None
 }

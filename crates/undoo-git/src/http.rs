@@ -8,7 +8,6 @@ use std::{
     any::Any,
     error::Error as StdError,
     io::{self, BufRead, Cursor, Read, Write},
-    net::IpAddr,
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,13 +20,13 @@ use bytes::{Buf as _, Bytes};
 use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
 use reqwest::{
     Method, Request, Response, StatusCode, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION},
     redirect,
 };
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
 use undoo_core::{Kind, Problem, Result, platform::AddonsSource};
+use undoo_storage::web;
 
 use crate::{
     Limits, failure,
@@ -87,16 +86,9 @@ impl Link {
             .enable_all()
             .build()
             .map_err(|error| internal(error.into()))?;
-        // The images that Undoo runs in may have no certificate authorities of their own.
-        let public_roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .filter_map(|root| reqwest::Certificate::from_der(root.as_ref()).ok());
-        let client = reqwest::Client::builder()
+        let client = web::client(limits.reach)
             .connect_timeout(CONNECT_PATIENCE)
-            .tls_certs_merge(public_roots)
-            .dns_resolver(Arc::new(Resolver(limits.allows)))
             .redirect(redirect::Policy::none())
-            .referer(false)
             .build()
             .map_err(|error| internal(error.into()))?;
         let left = AtomicU64::new(limits.bytes);
@@ -118,10 +110,7 @@ impl Link {
     ) -> gix::Result<Shared> {
         let origin = &self.source.origin;
         let url = Url::parse(url).map_err(|_| error(self.fail(failure::no_repository(origin))))?;
-        // A name is judged by what it resolves to, and an address is not resolved.
-        let literal: Option<IpAddr> =
-            url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
-        if literal.is_some_and(|address| !(self.limits.allows)(address)) {
+        if !web::is_within(self.limits.reach, &url) {
             return Err(error(self.fail(failure::out_of_reach(origin))));
         }
         let mut request = self.client.request(method, url);
@@ -158,16 +147,16 @@ impl Link {
 
     fn broken(&self, error: reqwest::Error) -> Problem {
         let origin = &self.source.origin;
-        if failure::find::<OutOfReach>(&error).is_some() {
+        if web::find::<web::OutOfReach>(&error).is_some() {
             return failure::out_of_reach(origin);
         }
         let host = origin.host().unwrap_or_default();
-        let (why, remedy) = if failure::find::<NotResolved>(&error).is_some() {
+        let (why, remedy) = if web::find::<web::NotResolved>(&error).is_some() {
             (
                 format!("the name {host} does not resolve to an address"),
                 "Check its spelling, and the DNS settings of this machine.",
             )
-        } else if failure::find::<rustls::Error>(&error).is_some() {
+        } else if web::find::<rustls::Error>(&error).is_some() {
             (
                 format!("{host} has no certificate that this machine trusts, or encrypts in another way"),
                 "Renew the server's certificate, or have this machine trust who has signed it.",
@@ -346,36 +335,5 @@ impl Write for Posted {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The system's resolver, without addresses that may not be connected to.
-struct Resolver(fn(IpAddr) -> bool);
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0} leads to an address that is not to be connected to")]
-struct OutOfReach(String);
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot resolve {host}")]
-struct NotResolved {
-    host: String,
-    source: io::Error,
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allows = self.0;
-        Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await.map(Vec::from_iter);
-            match found {
-                Ok(addresses) if !addresses.iter().all(|address| allows(address.ip())) => {
-                    Err(Box::new(OutOfReach(host)) as Box<dyn StdError + Send + Sync>)
-                }
-                Ok(addresses) => Ok(Box::new(addresses.into_iter()) as Addrs),
-                Err(source) => Err(Box::new(NotResolved { host, source }) as Box<dyn StdError + Send + Sync>),
-            }
-        })
     }
 }

@@ -12,7 +12,6 @@ mod repository;
 mod watch;
 
 use std::{
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
@@ -20,6 +19,7 @@ use std::{
 };
 
 use undoo_core::{Result, platform::AddonsSource};
+use undoo_storage::Reach;
 
 use watch::Watch;
 
@@ -42,8 +42,8 @@ pub struct Limits {
     pub file: u64,
     /// How long it may take in all.
     pub patience: Duration,
-    /// Whether an address may be connected to. It is asked of each that the server's name resolves to.
-    pub allows: fn(IpAddr) -> bool,
+    /// How far the way to its server may lead.
+    pub reach: Reach,
 }
 
 /// Fetches one commit of a repository, without those before it, and puts its files into a new folder of `into`

@@ -5,14 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use undoo_core::{Result, platform::AddonsOrigin};
+use undoo_core::{
+    Result,
+    platform::{AddonsOrigin, addons::MANIFESTS},
+};
 
 use crate::{Fetched, failure};
 
 /// How far below the first folder modules are looked for.
 const DEEPEST: u32 = 5;
-/// What makes a folder a module.
-const MANIFESTS: [&str; 2] = ["__manifest__.py", "__openerp__.py"];
 
 impl Fetched {
     /// The folders of `addons_path`: each has modules, or is a module itself where the folder that was named is

@@ -145,7 +145,7 @@ fn at_disk(origin: &AddonsOrigin, error: gix::Error) -> Problem {
 
 /// What neither the connection nor the watch has named.
 fn during_fetch(origin: &AddonsOrigin, error: gix::Error) -> Problem {
-    let full = failure::find::<std::io::Error>(&error).is_some_and(|error| {
+    let full = undoo_storage::web::find::<std::io::Error>(&error).is_some_and(|error| {
         matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::PermissionDenied)
     });
     if full {

@@ -4,7 +4,6 @@
 //! requests and the wait before giving up do not multiply.
 
 use std::{
-    error::Error as StdError,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -17,7 +16,6 @@ use futures_util::{Stream, StreamExt, stream};
 use http_body::{Frame, SizeHint};
 use reqwest::{
     Body, StatusCode,
-    dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER},
     redirect,
 };
@@ -30,6 +28,7 @@ use crate::{
     options::Options,
     reach::Reach,
     resume::Seen,
+    web::{self, NotResolved, OutOfReach},
 };
 
 /// What is read of an answer that says why a request was refused.
@@ -71,27 +70,14 @@ pub(crate) enum Redirects {
 
 impl Client {
     pub(crate) fn new(options: &Options, redirects: Redirects) -> Result<Self> {
-        // A mover runs in a PostgreSQL image, which has no certificate authorities of its own: the
-        // public ones are built in, and the system's come on top where there are any.
-        let public_roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .filter_map(|root| reqwest::Certificate::from_der(root.as_ref()).ok());
         let policy = match redirects {
             Redirects::Follow => redirect::Policy::limited(10),
             Redirects::Refuse => redirect::Policy::none(),
         };
-        // Bytes must arrive as they are stored, whatever features other crates switch on in reqwest.
-        let http = reqwest::Client::builder()
+        let http = web::client(options.reach)
             .user_agent(concat!("undoo/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
-            .tls_certs_merge(public_roots)
-            .dns_resolver(Arc::new(SystemResolver(options.reach)))
             .redirect(policy)
-            .referer(false)
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
             .build()
             .map_err(|error| {
                 Problem::new(Kind::Internal, "http_client", "the HTTP client could not be set up", "")
@@ -119,13 +105,10 @@ impl Client {
 
     /// Whether an address that is written out may be connected to; names are the resolver's to judge.
     fn within_reach(&self, request: &reqwest::Request) -> Result<(), Fault> {
-        let host = request.url().host_str().unwrap_or_default();
-        match host.trim_matches(['[', ']']).parse() {
-            Ok(address) if !self.reach.allows(address) => {
-                Err(Cause::OutOfReach { host: host.to_owned() }.into())
-            }
-            _ => Ok(()),
+        if web::is_within(self.reach, request.url()) {
+            return Ok(());
         }
+        Err(Cause::OutOfReach { host: request.url().host_str().unwrap_or_default().to_owned() }.into())
     }
 
     /// Sends a request with content, at the rate that the bandwidth allows. It counts as stalled only when
@@ -371,7 +354,7 @@ fn from_reqwest(error: reqwest::Error) -> Fault {
     let socket = find::<io::Error>(&error).map(io::Error::kind);
     let cause = if let Some(NotResolved { host, .. }) = find(&error) {
         Cause::NameNotResolved { host: host.clone() }
-    } else if let Some(OutOfReach(host)) = find(&error) {
+    } else if let Some(OutOfReach { host }) = find(&error) {
         Cause::OutOfReach { host: host.clone() }
     } else if error.is_connect() {
         match socket {
@@ -389,35 +372,4 @@ fn from_reqwest(error: reqwest::Error) -> Fault {
         Cause::Broken
     };
     Fault { cause, detail: chain(&error), retry_after: None }
-}
-
-/// The system's resolver, with errors that can be told from other failures to connect.
-struct SystemResolver(Reach);
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0} leads to an address that is not to be connected to")]
-struct OutOfReach(String);
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot resolve {host}")]
-struct NotResolved {
-    host: String,
-    source: io::Error,
-}
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0;
-        Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await.map(Vec::from_iter);
-            match found {
-                Ok(addresses) if !addresses.iter().all(|address| reach.allows(address.ip())) => {
-                    Err(Box::new(OutOfReach(host)) as Box<dyn StdError + Send + Sync>)
-                }
-                Ok(addresses) => Ok(Box::new(addresses.into_iter()) as Addrs),
-                Err(source) => Err(Box::new(NotResolved { host, source }) as Box<dyn StdError + Send + Sync>),
-            }
-        })
-    }
 }

@@ -450,7 +450,7 @@ pub fn problem_among<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Prob
 
 /// The first `T` in a chain of causes. An [`io::Error`] skips its inner error in `source`, so that one is
 /// looked into.
-pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+pub fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

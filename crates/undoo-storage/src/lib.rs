@@ -35,6 +35,7 @@ pub mod ssh;
 mod storage;
 mod tcp;
 mod upload;
+pub mod web;
 
 pub use access::{
     Access, FtpAccess, FtpTls, HttpAccess, Provider, S3Access, S3Credentials, SftpAccess, SshAccess,

@@ -92,6 +92,12 @@ fn what_comes_from_elsewhere_is_left_out_with_what_only_it_asks_for_and_is_read_
     };
     modules.read(&open(&whole), &mut put).unwrap();
     assert_eq!(paths, ["club/__manifest__.py", "wheels/b-1-py3-none-any.whl", "wheels/a-1-py3-none-any.whl"]);
+    let modules = without(&whole, &["club"]).unwrap();
+    assert_eq!(
+        modules.requirements().collect::<Vec<_>>(),
+        ["xlrd"],
+        "the shop of alpha is hidden by that of zeta"
+    );
     assert!(without(&whole, &["shop", "lone", "club"]).is_none());
     // It stands for all of it or for nothing.
     let changed = rebuilt(&whole, |member, content| {

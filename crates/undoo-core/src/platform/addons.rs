@@ -11,6 +11,9 @@ use crate::{
     problem::{Kind, Problem, Result},
 };
 
+/// What a folder is a module by, in the order in which Odoo looks for it.
+pub const MANIFESTS: [&str; 2] = ["__manifest__.py", "__openerp__.py"];
+
 /// More repositories than an environment is made of.
 const MOST: usize = 32;
 /// Longer than any address, reference or folder.

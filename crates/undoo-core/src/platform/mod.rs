@@ -3,7 +3,7 @@
 //! Plain values, as everything in this crate. Which moves between states are legal is decided here, once,
 //! and whoever stores or shows them asks.
 
-mod addons;
+pub mod addons;
 mod backup;
 mod deployed;
 pub mod deployment;

@@ -14,6 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use undoo_archive::manifest::ours;
+use undoo_core::platform::addons::MANIFESTS;
 
 /// What a folder's modules ask for.
 const REQUIREMENTS: &str = "requirements.txt";
@@ -110,7 +111,7 @@ fn wheels(folder: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// The manifest of a module.
 fn manifest(module: &Path) -> Option<PathBuf> {
-    ["__manifest__.py", "__openerp__.py"].iter().map(|name| module.join(name)).find(|path| path.is_file())
+    MANIFESTS.iter().map(|name| module.join(name)).find(|path| path.is_file())
 }
 
 struct Walk<'a> {

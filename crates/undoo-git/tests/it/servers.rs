@@ -1,7 +1,7 @@
 //! Servers: who lets whom in, and how they behave on bad days.
 
 use std::{
-    net::{IpAddr, TcpListener},
+    net::TcpListener,
     process::Command,
     sync::{
         Arc,
@@ -20,6 +20,7 @@ use undoo_core::{
     platform::{AddonsOrigin, AddonsSource},
 };
 use undoo_git::Limits;
+use undoo_storage::Reach;
 use undoo_testing::git::{GitServer, Manner};
 
 use crate::support::{LIMITS, MANIFEST, fetch, origin, plain};
@@ -206,7 +207,7 @@ fn a_server_that_cannot_be_reached_is_told_with_the_reason() {
 fn an_address_that_is_not_allowed_sees_no_connection() {
     let server = GitServer::public();
     server.repository("web").commit(&[("a", "1")]);
-    let limits = Limits { allows: |address: IpAddr| !address.is_loopback(), ..LIMITS };
+    let limits = Limits { reach: Reach::Elsewhere, ..LIMITS };
     for host in ["127.0.0.1", "localhost", "0x7f.1", "2130706433"] {
         let origin = AddonsOrigin::parse(&format!("http://{host}:{}/web.git", server.port));
         assert_eq!(fetch(origin, None, limits).code(), "addons_origin_out_of_reach", "{host}");

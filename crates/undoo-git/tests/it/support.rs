@@ -1,7 +1,6 @@
 //! What the tests of this crate share.
 
 use std::{
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
     time::Duration,
@@ -13,16 +12,13 @@ use undoo_core::{
     platform::{AddonsOrigin, AddonsSource},
 };
 use undoo_git::{Fetched, Limits};
+use undoo_storage::Reach;
 use undoo_testing::git::Repository;
 
 pub const MANIFEST: &str = "{'name': 'x'}";
 
 pub const LIMITS: Limits =
-    Limits { bytes: 10_000_000, file: 10_000_000, patience: Duration::from_secs(30), allows: anywhere };
-
-fn anywhere(_: IpAddr) -> bool {
-    true
-}
+    Limits { bytes: 10_000_000, file: 10_000_000, patience: Duration::from_secs(30), reach: Reach::Anywhere };
 
 /// A folder, and what was fetched into it.
 pub struct Got {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -13,7 +12,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use undoo_archive::manifest::ours::Addons;
+use undoo_archive::{addons::Together, manifest::ours::Addons};
 use undoo_control::plane::FetchedAddons;
 use undoo_core::{Kind, Problem, Result, platform::AddonsSource};
 use undoo_engine::backup::{AddonsFolder, collect};
@@ -22,22 +21,20 @@ use undoo_storage::Reach;
 
 use crate::{caller::Caller, interrupt::cancelled};
 
-/// What a folder is a module by.
-const MANIFESTS: [&str; 2] = ["__manifest__.py", "__openerp__.py"];
 /// What one repository may need of this machine's disk, and how long it may take.
 const LIMITS: Limits =
-    Limits { bytes: 4 << 30, file: 256 << 20, patience: Duration::from_secs(1800), allows: elsewhere };
+    Limits { bytes: 4 << 30, file: 256 << 20, patience: Duration::from_secs(1800), reach: Reach::Elsewhere };
 
 /// Modules of several repositories; of two with one name, that of the first.
 #[derive(Debug, Default)]
 pub struct Checkouts {
     /// Where each file is, by its path below Odoo's folder.
     files: BTreeMap<String, PathBuf>,
-    modules: BTreeSet<String>,
+    modules: Together,
     requirements: Vec<String>,
     fetched: Vec<FetchedAddons>,
     /// Where all of it is, as long as it is needed.
-    _folder: Option<TempDir>,
+    _folder: Option<Arc<TempDir>>,
 }
 
 impl Checkouts {
@@ -47,8 +44,8 @@ impl Checkouts {
     }
 
     /// Names of the modules.
-    pub fn modules(&self) -> &BTreeSet<String> {
-        &self.modules
+    pub fn modules(&self) -> BTreeSet<String> {
+        self.modules.names().map(str::to_owned).collect()
     }
 
     /// Python packages that they ask for, a line each.
@@ -70,7 +67,6 @@ impl Checkouts {
             if !here.is_empty() {
                 self.requirements.extend(folder.requirements.iter().cloned());
             }
-            self.modules.extend(here.iter().cloned());
             modules.extend(here);
         }
         let url = source.origin.url.clone();
@@ -80,22 +76,13 @@ impl Checkouts {
 
     /// Takes in a folder's modules, but those that are there already; answers which.
     fn take_folder(&mut self, folder: &Addons, files: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
-        let prefix = format!("{}/", folder.folder);
-        let is_module = MANIFESTS.iter().any(|name| files.contains_key(&format!("{prefix}{name}")));
-        let itself = folder.modules.keys().next().filter(|_| is_module);
+        let itself = folder.modules.keys().next().unwrap_or(&folder.folder);
         let mut here = BTreeSet::new();
-        let below = files.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
-        for (name, path) in below {
-            let rest = &name[prefix.len()..];
-            let goes = itself.map_or_else(|| rest.to_owned(), |module| format!("{module}/{rest}"));
-            let Some((top, _)) = goes.split_once('/') else { continue };
-            // Packages lie in folders of one name, and are not hidden by each other.
-            let is_package = goes.ends_with(".whl");
-            if !is_package && self.modules.contains(top) {
-                continue;
-            }
-            here.extend((!is_package).then(|| top.to_owned()));
-            self.files.entry(goes).or_insert_with(|| path.clone());
+        for (_, file, path) in self.modules.add("", &folder.folder, itself, files) {
+            let Some(path) = path else { continue };
+            let top = path.split_once('/').filter(|_| !path.ends_with(".whl"));
+            here.extend(top.map(|(top, _)| top.to_owned()));
+            self.files.entry(path).or_insert_with(|| file.clone());
         }
         here
     }
@@ -110,13 +97,11 @@ pub async fn fetch(sources: &[AddonsSource], caller: Caller<'_>) -> Result<Check
     if sources.is_empty() {
         return Ok(checkouts);
     }
-    let folder = tempfile::tempdir().map_err(no_folder)?;
+    let folder = Arc::new(tempfile::tempdir().map_err(no_folder)?);
     for (number, source) in sources.iter().enumerate() {
-        // Two repositories may have one name.
-        let into = folder.path().join(number.to_string());
         let origin = &source.origin;
         caller.say(format!("fetching modules from {}", origin.url));
-        let (fetched, folders) = one(source.clone(), into, caller).await?;
+        let (fetched, folders) = one(source.clone(), (&folder, number), caller).await?;
         for submodule in fetched.submodules() {
             caller.say(format!("the submodule {submodule} of {} is not fetched: name it, too", origin.url));
         }
@@ -131,24 +116,20 @@ pub async fn fetch(sources: &[AddonsSource], caller: Caller<'_>) -> Result<Check
     Ok(checkouts)
 }
 
-fn elsewhere(address: IpAddr) -> bool {
-    Reach::Elsewhere.allows(address)
-}
-
-fn anywhere(_: IpAddr) -> bool {
-    true
-}
-
 async fn one(
     source: AddonsSource,
-    into: PathBuf,
+    (folder, number): (&Arc<TempDir>, usize),
     caller: Caller<'_>,
 ) -> Result<(undoo_git::Fetched, Vec<PathBuf>)> {
     let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
+    // Whoever is the last one at the folder removes it: this fetch, where nobody waits for it any more.
+    let (stopped, folder) = (Arc::clone(&stop), Arc::clone(folder));
     let fetching = tokio::task::spawn_blocking(move || {
+        // Two repositories may have one name.
+        let into = folder.path().join(number.to_string());
         std::fs::create_dir(&into).map_err(no_folder)?;
-        let limits = Limits { allows: if source.anywhere { anywhere } else { elsewhere }, ..LIMITS };
+        let reach = if source.anywhere { Reach::Anywhere } else { LIMITS.reach };
+        let limits = Limits { reach, ..LIMITS };
         let fetched = undoo_git::fetch(&source, &into, &stopped, limits)?;
         let folders = fetched.folders(&source.origin)?;
         Ok((fetched, folders))
@@ -182,4 +163,77 @@ fn no_folder(error: std::io::Error) -> Problem {
         "Make it writable, or name another one with TMPDIR.",
     )
     .caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use std::fs;
+
+    use undoo_core::platform::AddonsOrigin;
+
+    use super::*;
+
+    /// Takes what a repository has: its folders with modules, by the files in them.
+    fn take(checkouts: &mut Checkouts, url: &str, folders: &[&str], files: &[&str]) -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, if file.ends_with("requirements.txt") { url } else { "{}" }).unwrap();
+        }
+        let source = AddonsSource { origin: AddonsOrigin::parse(url), token: None, anywhere: false };
+        let folders = folders.iter().map(|folder| root.path().join(folder)).collect();
+        assert!(checkouts.take(&source, "c".into(), folders).is_empty());
+        root
+    }
+
+    #[test]
+    fn modules_of_repositories_and_folders_become_one_and_the_first_of_a_name_counts() {
+        let mut checkouts = Checkouts::default();
+        let first = [
+            "a/shop/__manifest__.py",
+            "a/requirements.txt",
+            "a/lib-1-py3-none-any.whl",
+            "b/shop/__manifest__.py",
+            "b/shop/hidden.py",
+            "b/requirements.txt",
+            "b/wheels/lib-2-py3-none-any.whl",
+        ];
+        let _one = take(&mut checkouts, "https://h/one", &["a", "b"], &first);
+        let second =
+            ["shop/__manifest__.py", "x/club/__openerp__.py", "club/__manifest__.py", "club/models/m.py"];
+        let _two = take(&mut checkouts, "https://h/two", &["", "x"], &second);
+        let _three = take(&mut checkouts, "https://h/three", &["deep/lone"], &["deep/lone/__manifest__.py"]);
+        let files: Vec<&str> = checkouts.files().keys().map(String::as_str).collect();
+        assert_eq!(
+            files,
+            [
+                "club/__manifest__.py",
+                "club/models/m.py",
+                "lib-1-py3-none-any.whl",
+                "lone/__manifest__.py",
+                "shop/__manifest__.py",
+                "wheels/lib-2-py3-none-any.whl",
+            ]
+        );
+        assert_eq!(
+            checkouts.requirements(),
+            ["https://h/one"],
+            "of a folder that is hidden nothing is asked for"
+        );
+        let modules = |at: usize| checkouts.fetched()[at].modules.join(" ");
+        assert_eq!([modules(0), modules(1), modules(2)], ["shop", "club", "lone"]);
+        assert_eq!(checkouts.modules().into_iter().collect::<Vec<_>>(), ["club", "lone", "shop"]);
+    }
+
+    #[test]
+    fn a_module_in_a_folder_of_a_taken_name_keeps_its_own() {
+        let mut checkouts = Checkouts::default();
+        let files = ["x/shop/__manifest__.py", "y/shop/__manifest__.py", "y/shop/sub.py"];
+        let _root = take(&mut checkouts, "https://h/one", &["y/shop", "x/shop"], &files);
+        let found: Vec<&str> = checkouts.files().keys().map(String::as_str).collect();
+        assert_eq!(found, ["shop/__manifest__.py", "shop/sub.py"]);
+    }
 }

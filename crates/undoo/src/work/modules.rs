@@ -1,8 +1,8 @@
 //! Custom modules on their way into an environment that is made: those of git repositories, and of the backup what
 //! these do not have.
 //!
-//! Unlike everything else of a backup its modules pass this process: they are few and small, and the folder that they go
-//! to belongs to the server and not to a container that a mover could be beside.
+//! Unlike everything else of a backup its modules pass this process: they are few and small, and the folder that they
+//! go to belongs to the server and not to a container that a mover could be beside.
 
 use std::{
     collections::BTreeMap,
@@ -61,7 +61,7 @@ pub async fn put(
         if let Some(failure) = Failure::of(&untrusted, trust.accept) {
             return Err(failure);
         }
-        let mut names = checkouts.modules().clone();
+        let mut names = checkouts.modules();
         let mut requirements = checkouts.requirements().to_vec();
         if let Some(modules) = &modules {
             names.extend(modules.names().map(str::to_owned));
@@ -86,7 +86,7 @@ pub async fn put(
 
 /// The modules of a backup, but those that were fetched.
 pub fn besides(backup: &Backup, checkouts: &Checkouts) -> Option<Modules> {
-    Modules::of(backup)?.without(checkouts.modules())
+    Modules::of(backup)?.without(&checkouts.modules())
 }
 
 /// Code that nobody known stands for is not run unasked.
