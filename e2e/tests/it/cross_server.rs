@@ -58,7 +58,7 @@ pub(crate) struct There {
     pub(crate) platform: Platform,
     pub(crate) second: Second,
     pub(crate) server: String,
-    // It keeps others from sweeping, so it ends last.
+    // The turn ends last.
     pub(crate) undoo: Undoo,
 }
 

@@ -3,7 +3,7 @@
 //! Every test brings an instance of its own up (`dev/demo-instance`, a few seconds once its template is
 //! in the cache) and takes it down again, also when it fails. What came of a restore is asked of Odoo
 //! over HTTP, as its users would see it. Backups are made here, by Odoo and `pg_dump`, and kept in the
-//! cache. There is one at a time (`.config/nextest.toml`): two restores at once would measure each other.
+//! cache. Tests take turns: two restores at once would measure each other.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 

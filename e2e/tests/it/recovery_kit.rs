@@ -30,7 +30,7 @@ struct Afterwards {
     /// What the environment is called that comes back.
     name: String,
     own: tempfile::TempDir,
-    // It keeps others from sweeping, so it ends last.
+    // The turn ends last.
     undoo: Undoo,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Elsewhere {
     pub(crate) live: Instance,
     pub(crate) second: Second,
     pub(crate) storage: Link,
-    // It keeps others from sweeping, so it ends last.
+    // The turn ends last.
     pub(crate) undoo: Undoo,
 }
 
@@ -206,7 +206,7 @@ fn a_server_that_does_not_let_in_or_has_no_docker_to_give_is_told_apart_and_left
 
 #[test]
 fn a_server_is_looked_at_by_ssh() {
-    let _undoo = Undoo::ready();
+    let _turn = Undoo::ready();
     let second = Second::up();
     let access = SshAccess {
         host: second.address().to_owned(),

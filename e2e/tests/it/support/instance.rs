@@ -35,15 +35,15 @@ impl Kind {
     pub(crate) const ODOO_14: Self = Self { odoo: "14.0", postgres: "13", ..Self::ODOO_19 };
 }
 
-/// How the names of instances begin. The tests of one cache sweep up together, those of another know
-/// nothing of them: so the cache is in the name.
+/// How the names of instances begin. The tests of one cache take turns, those of another do not wait for
+/// them: so the cache is in the name.
 fn prefix() -> String {
     let mut hash = DefaultHasher::new();
     cache().hash(&mut hash);
     format!("undoo-e2e-{:04x}-", hash.finish() & 0xffff)
 }
 
-/// Takes down what tests have left that were killed. Nobody else is at it, so no instance is in use.
+/// Takes down what tests have left that were killed. The caller has the turn, so no instance is in use.
 pub(crate) fn sweep() {
     let format = "{{.Label \"dev.undoo.demo\"}}";
     let left = docker(&["volume", "ls", "--filter", "label=dev.undoo.demo", "--format", format]);

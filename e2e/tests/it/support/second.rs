@@ -26,7 +26,7 @@ pub(crate) const STRANGER: &str = "nobody-here";
 /// The password of both.
 pub(crate) const PASSWORD: &str = "undoo-secret";
 
-/// The server, gone when this is dropped. There is one at a time: another test waits for it.
+/// The server, gone when this is dropped. Whoever has one has the turn.
 pub(crate) struct Second {
     process: Child,
     orders: Option<ChildStdin>,

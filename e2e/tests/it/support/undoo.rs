@@ -14,13 +14,12 @@ use serde_json::Value;
 
 use super::{cache, docker, instance, project, wait_for};
 
-/// The binary.
+/// The binary, and this test's turn.
 pub(crate) struct Undoo {
     program: PathBuf,
     /// The process whose network it runs in, where that is not this one's.
     network: Option<u32>,
-    /// Held by everybody whose instances are not to be swept away.
-    _at_it: File,
+    _turn: File,
 }
 
 /// What a finished run came to.
@@ -38,20 +37,18 @@ pub(crate) struct Running {
 }
 
 impl Undoo {
-    /// Tidies up what others have left, if nobody else is at it, and has cargo build the binary.
+    /// Waits for this test's turn and has cargo build the binary.
     ///
     /// `UNDOO_PROGRAM` names one that is built already. Tests that hold a cutover need a debug build.
     pub(crate) fn ready() -> Self {
-        let at_it = File::create(cache().join("at-it")).unwrap();
-        if at_it.try_lock().is_ok() {
-            instance::sweep();
-        }
-        at_it.lock_shared().unwrap();
+        let turn = File::create(cache().join("turn")).unwrap();
+        turn.lock().unwrap();
+        instance::sweep();
         let program = match std::env::var_os("UNDOO_PROGRAM") {
             Some(program) => program.into(),
             None => build(),
         };
-        Self { program, network: None, _at_it: at_it }
+        Self { program, network: None, _turn: turn }
     }
 
     /// The binary's path.
