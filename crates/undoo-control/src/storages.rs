@@ -303,11 +303,8 @@ impl Control {
     async fn storage_rotate(&self, id: StorageId) -> Result<bool> {
         let tx = self.store.begin().await?;
         let Some(mut record) = storages::get(&tx, id).await? else { return Ok(false) };
-        if self.sealer.is_current(&record.sealed) {
-            return Ok(false);
-        }
-        let plain = self.sealer.open(&about(id), &record.sealed)?;
-        record.sealed = self.sealer.seal(&about(id), &plain)?;
+        let Some(renewed) = self.sealer.renewed(&about(id), &record.sealed)? else { return Ok(false) };
+        record.sealed = renewed;
         storages::update(&tx, &record).await?;
         tx.commit().await?;
         Ok(true)
@@ -316,11 +313,8 @@ impl Control {
     async fn setting_rotate(&self, name: &str) -> Result<bool> {
         let tx = self.store.begin().await?;
         let Some(sealed) = settings::get(&tx, name).await? else { return Ok(false) };
-        if self.sealer.is_current(&sealed) {
-            return Ok(false);
-        }
-        let plain = self.sealer.open(name, &sealed)?;
-        settings::set(&tx, name, &self.sealer.seal(name, &plain)?).await?;
+        let Some(renewed) = self.sealer.renewed(name, &sealed)? else { return Ok(false) };
+        settings::set(&tx, name, &renewed).await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -29,6 +29,10 @@ impl Drop for Key {
     }
 }
 
+fn seen(sources: Vec<AddonsSource>) -> Vec<AddonsSeen> {
+    sources.into_iter().map(|source| (source.origin, source.token.is_some())).collect()
+}
+
 fn about(id: EnvironmentId) -> String {
     format!("addons {id}")
 }
@@ -100,7 +104,7 @@ impl Control {
     pub async fn environment_addons(&self, caller: &Caller, id: EnvironmentId) -> Result<Vec<AddonsSeen>> {
         let environment = self.environment_get(caller, id).await?;
         let sources = self.addons_of(&self.store, environment.id).await?;
-        Ok(sources.into_iter().map(|source| (source.origin, source.token.is_some())).collect())
+        Ok(seen(sources))
     }
 
     /// Names other repositories for an environment that waits to be deployed. One that is named without a token
@@ -134,7 +138,7 @@ impl Control {
         let data = json!({ "name": environment.name, "urls": urls });
         self.note(&tx, Some(caller), environment.organisation_id, "environment.addons_set", id, data).await?;
         tx.commit().await?;
-        Ok(sources.into_iter().map(|source| (source.origin, source.token.is_some())).collect())
+        Ok(seen(sources))
     }
 
     async fn waits_for_addons(&self, tx: &Tx, environment: &Environment) -> Result<()> {
@@ -155,13 +159,10 @@ impl Control {
         let mut rotated = 0;
         for seen in all(|page| addons::all(&self.store, page)).await? {
             let tx = self.store.begin().await?;
-            let found = addons::get(&tx, seen.environment_id).await?;
-            let Some(mut record) = found.filter(|record| !self.sealer.is_current(&record.sealed)) else {
-                continue;
-            };
+            let Some(mut record) = addons::get(&tx, seen.environment_id).await? else { continue };
             let about = about(record.environment_id);
-            let plain = self.sealer.open(&about, &record.sealed)?;
-            record.sealed = self.sealer.seal(&about, &plain)?;
+            let Some(renewed) = self.sealer.renewed(&about, &record.sealed)? else { continue };
+            record.sealed = renewed;
             addons::put(&tx, &record).await?;
             tx.commit().await?;
             rotated += 1;

@@ -125,12 +125,9 @@ impl Control {
 
     async fn deployment_rotate(&self, id: EnvironmentId) -> Result<bool> {
         let tx = self.store.begin().await?;
-        let found = deployments::get(&tx, id).await?;
-        let Some(mut record) = found.filter(|record| !self.sealer.is_current(&record.sealed)) else {
-            return Ok(false);
-        };
-        let plain = self.sealer.open(&about(id), &record.sealed)?;
-        record.sealed = self.sealer.seal(&about(id), &plain)?;
+        let Some(mut record) = deployments::get(&tx, id).await? else { return Ok(false) };
+        let Some(renewed) = self.sealer.renewed(&about(id), &record.sealed)? else { return Ok(false) };
+        record.sealed = renewed;
         deployments::update(&tx, &record, record.state).await?;
         tx.commit().await?;
         Ok(true)

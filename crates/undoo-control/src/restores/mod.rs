@@ -119,10 +119,8 @@ impl Control {
         if let Some(deployment) = &decided.makes {
             environments::insert(tx, &decided.target).await?;
             deployments::insert(tx, deployment).await?;
-            let sources =
-                wish.new_environment.iter().flat_map(|new| &new.addons).cloned().collect::<Vec<_>>();
-            if !sources.is_empty() {
-                self.addons_keep(tx, decided.target.id, &sources).await?;
+            if let Some(new) = wish.new_environment.as_ref().filter(|new| !new.addons.is_empty()) {
+                self.addons_keep(tx, decided.target.id, &new.addons).await?;
             }
         }
         self.enter(tx, caller, decided).await

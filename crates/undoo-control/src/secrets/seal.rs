@@ -89,6 +89,17 @@ impl Sealer {
         Ok(Zeroizing::new(plain))
     }
 
+    /// The same, sealed with the key that seals now; `None` where it is.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`] and [`Sealer::seal`].
+    pub(crate) fn renewed(&self, about: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>> {
+        if self.is_current(sealed) {
+            return Ok(None);
+        }
+        self.seal(about, &self.open(about, sealed)?).map(Some)
+    }
+
     /// Whether this was sealed with the key that seals now.
     pub fn is_current(&self, sealed: &[u8]) -> bool {
         parts(sealed).is_some_and(|(id, _, _)| id == self.0[0].id)

@@ -178,11 +178,9 @@ impl Control {
     async fn server_rotate(&self, id: ServerId) -> Result<bool> {
         let tx = self.store.begin().await?;
         let Some(mut server) = servers::locked(&tx, id).await? else { return Ok(false) };
-        let Some(sealed) = server.sealed.as_ref().filter(|sealed| !self.sealer.is_current(sealed)) else {
-            return Ok(false);
-        };
-        let plain = self.sealer.open(&about(id), sealed)?;
-        server.sealed = Some(self.sealer.seal(&about(id), &plain)?);
+        let Some(sealed) = &server.sealed else { return Ok(false) };
+        let Some(renewed) = self.sealer.renewed(&about(id), sealed)? else { return Ok(false) };
+        server.sealed = Some(renewed);
         servers::update(&tx, &server).await?;
         tx.commit().await?;
         Ok(true)

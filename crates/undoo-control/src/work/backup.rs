@@ -50,7 +50,7 @@ impl Step for Make {
 
     async fn act(&self, signal: &Signal) -> Result<Value, Failure> {
         let control = &self.held.control;
-        let backup = backup(control, self.id).await?;
+        let backup = known(&control.store, self.id).await?;
         let environment = environments::get(&control.store, backup.environment_id).await?;
         let environment = environment.ok_or_else(|| Named("environment", backup.environment_id).missing())?;
         let made = make(&self.held, &self.teller, self.id, None, &environment, signal).await?;
@@ -87,11 +87,6 @@ impl Conclude for Concluded {
         }
         Ok(Some(json!({ "backup_id": self.id })))
     }
-}
-
-/// The backup, as it is now.
-pub(super) async fn backup(control: &Control, id: BackupId) -> Result<Backup> {
-    known(&control.store, id).await
 }
 
 /// The backup that a step has asked for, if it can be gone on with.
@@ -134,7 +129,7 @@ pub(super) async fn make(
     signal: &Signal,
 ) -> Result<MadeBackup, Failure> {
     let control = &held.control;
-    let mut backup = backup(control, id).await?;
+    let mut backup = known(&control.store, id).await?;
     if backup.status == BackupStatus::Pending {
         backup = begin(held, backup, environment).await?;
     }
@@ -231,7 +226,7 @@ pub(super) async fn remove_remains(control: &Control, id: BackupId) {
 }
 
 async fn try_remove(control: &Control, id: BackupId) -> Result<()> {
-    let backup = backup(control, id).await?;
+    let backup = known(&control.store, id).await?;
     let storage = match backup.storage_id {
         Some(storage) => storages::get(&control.store, storage).await?,
         None => None,

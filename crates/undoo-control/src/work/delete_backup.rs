@@ -13,12 +13,11 @@ use undoo_storage::{CancellationToken, Options};
 use undoo_store::{Tx, backups, migrations};
 
 use super::{
-    backup::backup,
     driver::{Answers, Conclude, End, Step, Workflow},
     held::Held,
     signal::Signal,
 };
-use crate::{Control, tasks::backup_event};
+use crate::{Control, backups::known, tasks::backup_event};
 
 pub(super) fn workflow(held: Arc<Held>, id: BackupId) -> Workflow {
     let control = held.control.clone();
@@ -37,7 +36,7 @@ impl Step for Remove {
     }
 
     async fn act(&self, signal: &Signal) -> Result<Value, Failure> {
-        let backup = backup(&self.held.control, self.id).await?;
+        let backup = known(&self.held.control.store, self.id).await?;
         // It never came to be anywhere, or nothing of it is ours.
         if backup.key.is_none() || is_anothers(&self.held.control, &backup).await? {
             return Ok(Value::Null);
@@ -62,7 +61,7 @@ impl Step for Remove {
     /// here, the backup is deleted. A storage that does not answer leaves the backup as it was.
     async fn undo(&self) -> Result<()> {
         let control = &self.held.control;
-        let backup = backup(control, self.id).await?;
+        let backup = known(&control.store, self.id).await?;
         if backup.key.is_none() || is_anothers(control, &backup).await? {
             return Ok(());
         }

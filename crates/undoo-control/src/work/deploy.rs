@@ -61,7 +61,8 @@ impl Step for Around {
     }
 }
 
-/// Brings the custom modules of git repositories and of the backup, before anything looks at what the environment can run.
+/// Brings the custom modules of git repositories and of the backup, before anything looks at what the environment
+/// can run.
 pub(super) struct BringModules(pub(super) Arc<Restoring>);
 
 #[async_trait]

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     NewBackup,
+    backups::known,
     control::Named,
     restores::{ends_of, settled, wish::SafetyBackup},
 };
@@ -100,7 +101,7 @@ impl Step for FinalBackup {
         let control = &self.held.control;
         let point = self.point().await?;
         let Some(id) = settled(&point)?.final_backup else { return Ok(()) };
-        let backup = backup::backup(control, id).await?;
+        let backup = known(&control.store, id).await?;
         if backup.status == BackupStatus::Completed {
             return Ok(());
         }

@@ -12,14 +12,13 @@ use undoo_engine::{order::Failure, part};
 use undoo_store::{Tx, backups, migrations};
 
 use super::{
-    backup::backup,
     driver::{Answers, Conclude, End, Step, Workflow},
     held::Held,
     progress::{Subject, Teller},
     signal::Signal,
     verify_backup::not_whole,
 };
-use crate::{Control, control::Named, migrations::locked, plane::Watch, tasks::backup_event};
+use crate::{Control, backups::known, control::Named, migrations::locked, plane::Watch, tasks::backup_event};
 
 pub(super) fn workflow(held: Arc<Held>, id: MigrationId) -> Workflow {
     let teller = Teller::new(Arc::clone(&held), Subject::Task);
@@ -46,7 +45,7 @@ impl Step for Read {
         let control = &self.held.control;
         let migration = migrations::get(&control.store, self.id).await?;
         let migration = migration.ok_or_else(|| Named("migration", self.id).missing())?;
-        let backup = backup(control, migration.backup_id).await?;
+        let backup = known(&control.store, migration.backup_id).await?;
         let order = control.backup_order(&backup).await?;
         let work = |watch: Watch| async move {
             let described = part::describe(&order).await?;

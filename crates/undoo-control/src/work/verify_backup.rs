@@ -12,12 +12,12 @@ use undoo_engine::{
 use undoo_store::{Tx, backups};
 
 use super::{
-    backup::backup,
     driver::{Answers, Conclude, End, Step, Workflow},
     held::Held,
     progress::{Subject, Teller},
     signal::Signal,
 };
+use crate::backups::known;
 
 pub(super) fn workflow(held: Arc<Held>, id: BackupId) -> Workflow {
     let teller = Teller::new(Arc::clone(&held), Subject::Task);
@@ -37,7 +37,7 @@ impl Step for Read {
     }
 
     async fn act(&self, signal: &Signal) -> Result<Value, Failure> {
-        let backup = backup(&self.held.control, self.id).await?;
+        let backup = known(&self.held.control.store, self.id).await?;
         crate::backups::completed(&backup)?;
         let order = self.held.control.backup_order(&backup).await?;
         let work = |watch: crate::plane::Watch| async move {
